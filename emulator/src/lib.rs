@@ -1,0 +1,1 @@
+//! The OpenAI Uploads API as a local server.

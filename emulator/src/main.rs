@@ -1,0 +1,2 @@
+//! `upspool-emulator`.
+fn main() {}

@@ -1,0 +1,2 @@
+//! `upspool`.
+fn main() {}
