@@ -36,3 +36,7 @@ pub struct Look {
 
 /// A path below a watched folder, as the bytes that the kernel gave.
 pub type RelativePath = std::path::PathBuf;
+
+/// BLAKE3 of a range of a file: tells later whether the bytes are still those that were sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Digest(pub [u8; 32]);

@@ -1,0 +1,564 @@
+//! A job: one version of one file on its way to a File ID, its stages, and the one table that says which step leads from
+//! which stage to which.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::answer::{FileId, PartId, UploadId};
+use super::file::{Digest, Fingerprint, RelativePath};
+use super::time::{Boot, Wall};
+
+/// The row of a job in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(pub i64);
+
+/// The row of a folder in the store; stays the same while the folder's path does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FolderId(pub i64);
+
+/// The name of an account in the configuration; `[api]` is `default`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccountName(pub String);
+
+/// What is known of a job apart from how far it got. Fixed when it is queued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The folder that it was found in.
+    pub folder: FolderId,
+    /// Where it lies in that folder.
+    pub path: RelativePath,
+    /// The version that was queued.
+    pub fingerprint: Fingerprint,
+    /// The name that the File will carry: see `plan::sent_name`.
+    pub filename: String,
+    /// The API's `purpose`.
+    pub purpose: String,
+    /// The API's `mime_type`.
+    pub mime_type: String,
+    /// Lifetime of the File in seconds, if the folder sets one.
+    pub expires_after: Option<u64>,
+    /// Whose File it becomes.
+    pub account: AccountName,
+}
+
+/// A job as the engine holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its row.
+    pub id: JobId,
+    /// What is to be sent.
+    pub subject: Subject,
+    /// How far it got.
+    pub stage: Stage,
+    /// MD5 of the file in lower-case hex, once it is computed.
+    pub md5: Option<String>,
+    /// Failures since the last progress.
+    pub attempts: u32,
+    /// Uploads given up since it was queued.
+    pub restarts: u32,
+    /// Uploads opened so far, which numbers them: the open one is `uploads`.
+    pub uploads: u32,
+    /// Since when it fails without progress.
+    pub failing_since: Option<Wall>,
+    /// Not before this.
+    pub due: Option<Wall>,
+    /// Whether the operator asked for it to be next.
+    pub bumped: bool,
+}
+
+/// How far a job got. What a stage needs lies in its variant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Waits for a slot, or until it is due.
+    Queued,
+    /// An Upload is open; some of its Parts may be stored.
+    Sending(Session),
+    /// Complete was sent, or was about to be.
+    Completing(Session, Doubt),
+    /// Has its File.
+    Stored(FileId),
+    /// Not tried again unless asked.
+    Failed,
+    /// Whether complete made a File, or which, cannot be told.
+    Unresolved(Session),
+    /// Was there before the folder was watched, and `existing` said skip.
+    Skipped,
+    /// Stopped by the operator.
+    Cancelled,
+    /// This version vanished before it was sent.
+    Gone,
+}
+
+/// Whether an answer to complete may have been lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Complete was certainly not acted on so far, so a refusal is a plain refusal.
+    None,
+    /// The server may have made the File.
+    MayHaveActed,
+}
+
+/// An open Upload and what the server has of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub upload: UploadId,
+    /// The file name as create's answer echoed it: the File will carry that one.
+    pub echoed_name: String,
+    /// When it was created, by the server's clock, in seconds since 1970.
+    pub server_created_at: i64,
+    /// When it expires.
+    pub deadline: Deadline,
+    /// The Parts in the order of the file.
+    pub parts: Vec<PlannedPart>,
+}
+
+/// When an Upload expires, on this boot's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// At this time.
+    At(Boot),
+    /// Not known any more (another boot and a clock that makes no sense): the server will say.
+    Unknown,
+}
+
+/// A range of the file that goes as one Part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedPart {
+    /// Bytes of the file.
+    pub range: Range<u64>,
+    /// What the server answered, and what it was given.
+    pub stored: Option<(PartId, Digest)>,
+}
+
+impl Session {
+    /// The ids of the Parts in order, if all are stored.
+    pub fn part_ids(&self) -> Option<Vec<PartId>> {
+        self.parts.iter().map(|part| part.stored.as_ref().map(|(id, _)| id.clone())).collect()
+    }
+
+    /// How many Parts the server has.
+    pub fn stored_parts(&self) -> usize {
+        self.parts.iter().filter(|part| part.stored.is_some()).count()
+    }
+}
+
+/// Why a job failed, waits or was put off, as the ledger keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// Its stable code.
+    pub code: Code,
+    /// For people: what happened, with the server's or the system's words.
+    pub message: String,
+    /// The HTTP status, where there was an answer.
+    pub status: Option<u16>,
+    /// The server's name for the request.
+    pub request_id: Option<String>,
+}
+
+impl Reason {
+    /// A reason that no answer of the server stands behind.
+    pub fn local(code: Code, message: impl Into<String>) -> Reason {
+        Reason { code, message: message.into(), status: None, request_id: None }
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal, $remedy:literal;)*) => {
+        /// The stable codes of errors: in `error.code`, in logs, in the manual.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code { $($(#[$doc])* $variant,)* }
+
+        impl Code {
+            /// Every code, in the order of the manual.
+            pub const ALL: &[Code] = &[$(Code::$variant,)*];
+
+            /// The code as it is written everywhere.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$variant => $text,)* }
+            }
+
+            /// What a person can do about it.
+            pub fn remedy(self) -> &'static str {
+                match self { $(Code::$variant => $remedy,)* }
+            }
+        }
+
+        impl std::str::FromStr for Code {
+            type Err = UnknownCode;
+            fn from_str(text: &str) -> Result<Code, UnknownCode> {
+                match text { $($text => Ok(Code::$variant),)* _ => Err(UnknownCode) }
+            }
+        }
+    };
+}
+
+/// A code that this version does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownCode;
+
+codes! {
+    /// The file has no bytes; the API takes none such.
+    FileEmpty = "file-empty", "put content into the file; an Upload needs at least one byte";
+    /// More than an Upload takes.
+    FileTooLarge = "file-too-large", "split the file; an Upload takes at most 8 GiB";
+    /// It cannot be read.
+    FileUnreadable = "file-unreadable", "give the service's user read permission, then `upspool retry`";
+    /// It is not the version that was queued.
+    FileChanged = "file-changed", "nothing: the new version is a job of its own";
+    /// The server will not have it.
+    FileRejected = "file-rejected", "see the server's words; mend the file or the folder's purpose, then `upspool retry`";
+    /// There is no key.
+    KeyMissing = "key-missing", "set [api] key_file, or OPENAI_API_KEY";
+    /// 401.
+    KeyRejected = "key-rejected", "check the key and that this host may use it";
+    /// 403.
+    Forbidden = "forbidden", "check the project's permissions and whether the API serves this country";
+    /// Money or quota.
+    QuotaExhausted = "quota-exhausted", "check billing and limits of the account";
+    /// 429.
+    RateLimited = "rate-limited", "nothing: it slows down by itself";
+    /// 5xx.
+    ServerError = "server-error", "nothing: it tries again; see the server's status page if it lasts";
+    /// No connection, or it broke.
+    Network = "network", "check name resolution, route, proxy and firewall";
+    /// A body that nobody took.
+    Stalled = "stalled", "check the link; [api] stall_timeout is how long it waits";
+    /// An answer that is not the API's.
+    BadAnswer = "bad-answer", "check base_url: what answers there is not the API, or a proxy stands before it";
+    /// The server's MD5 is another.
+    ChecksumMismatch = "checksum-mismatch", "`upspool retry`; if it comes again, look at memory, disk and proxies";
+    /// The Upload's hour passed.
+    UploadExpired = "upload-expired", "nothing: a new Upload is opened";
+    /// The link cannot carry it within the hour.
+    TooSlow = "too-slow", "a faster link, or a smaller file: see the rate that is needed";
+    /// Nobody can tell whether there is a File.
+    CompleteUnresolved = "complete-unresolved", "look the Files of the account up by name, size and time";
+    /// No room for the store.
+    StoreFull = "store-full", "make room on the disk of the state directory";
+    /// Somebody else holds the database.
+    StoreLocked = "store-locked", "end what holds the database of the state directory";
+    /// The database is not one.
+    StoreCorrupt = "store-corrupt", "restore the state directory from a backup";
+    /// No more inotify watches.
+    WatchLimit = "watch-limit", "raise fs.inotify.max_user_watches";
+    /// The folder is not there.
+    FolderMissing = "folder-missing", "create or mount the folder";
+    /// The configuration is wrong.
+    ConfigInvalid = "config-invalid", "`upspool check` names file, line and key";
+    /// The program's own fault.
+    Internal = "internal", "please report it with the log lines around it";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One thing that happens to a job: what the board decides, the table allows and the store writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Create was answered.
+    Opened(Session),
+    /// The server has a Part.
+    PartStored {
+        /// Its place among the Parts.
+        index: usize,
+        /// What the server calls it.
+        id: PartId,
+        /// BLAKE3 of the bytes that were handed to the socket.
+        digest: Digest,
+    },
+    /// The MD5 of the whole file is known.
+    Hashed(String),
+    /// All Parts are stored and the file is still this version: complete is about to be sent.
+    Completing,
+    /// The three before in one, for a file that is one Part: nothing of it needs an earlier commit.
+    SentWhole {
+        /// The Upload with its one Part stored.
+        session: Session,
+        /// MD5 of the file, if checksums are on.
+        md5: Option<String>,
+    },
+    /// Something failed; it will be tried again.
+    PutOff {
+        /// When.
+        due: Wall,
+        /// What failed.
+        reason: Reason,
+        /// Failures since the last progress, this one included.
+        attempts: u32,
+        /// Since when.
+        failing_since: Wall,
+    },
+    /// The Upload is given up; the job starts again with a new one.
+    Restarted {
+        /// Why.
+        reason: Reason,
+    },
+    /// The server made the File.
+    Stored {
+        /// Its id.
+        file: FileId,
+        /// When the server deletes it, in seconds since 1970 by its clock.
+        expires_at: Option<i64>,
+    },
+    /// It will not be tried again by itself.
+    Failed(Reason),
+    /// Nobody can tell whether, or which, File was made.
+    Unresolved {
+        /// Why.
+        reason: Reason,
+        /// Files that it may have become.
+        candidates: Vec<FileId>,
+    },
+    /// The operator stopped it.
+    Cancelled,
+    /// The version vanished; with a reason where another took its place.
+    Gone(Option<Reason>),
+    /// The operator wants it tried again.
+    Requeued,
+    /// The operator wants it next.
+    Bumped,
+}
+
+/// The names of stages in the store, in JSON and on the screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum State {
+    /// See [`Stage::Queued`].
+    Queued,
+    /// See [`Stage::Sending`].
+    Uploading,
+    /// See [`Stage::Completing`].
+    Completing,
+    /// See [`Stage::Stored`].
+    Stored,
+    /// See [`Stage::Failed`].
+    Failed,
+    /// See [`Stage::Unresolved`].
+    Unresolved,
+    /// See [`Stage::Skipped`].
+    Skipped,
+    /// See [`Stage::Cancelled`].
+    Cancelled,
+    /// See [`Stage::Gone`].
+    Gone,
+}
+
+impl State {
+    /// Every state, in the order in which `status` counts them.
+    pub const ALL: [State; 9] = [
+        State::Queued,
+        State::Uploading,
+        State::Completing,
+        State::Stored,
+        State::Failed,
+        State::Unresolved,
+        State::Skipped,
+        State::Cancelled,
+        State::Gone,
+    ];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Queued => "queued",
+            State::Uploading => "uploading",
+            State::Completing => "completing",
+            State::Stored => "stored",
+            State::Failed => "failed",
+            State::Unresolved => "unresolved",
+            State::Skipped => "skipped",
+            State::Cancelled => "cancelled",
+            State::Gone => "gone",
+        }
+    }
+
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
+    /// Whether the job is not worked on any more.
+    pub fn has_ended(self) -> bool {
+        !matches!(self, State::Queued | State::Uploading | State::Completing)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Stage {
+    /// Its name.
+    pub fn state(&self) -> State {
+        match self {
+            Stage::Queued => State::Queued,
+            Stage::Sending(_) => State::Uploading,
+            Stage::Completing(..) => State::Completing,
+            Stage::Stored(_) => State::Stored,
+            Stage::Failed => State::Failed,
+            Stage::Unresolved(_) => State::Unresolved,
+            Stage::Skipped => State::Skipped,
+            Stage::Cancelled => State::Cancelled,
+            Stage::Gone => State::Gone,
+        }
+    }
+
+    /// The open Upload, if there is one.
+    pub fn session(&self) -> Option<&Session> {
+        match self {
+            Stage::Sending(session) | Stage::Completing(session, _) => Some(session),
+            _ => None,
+        }
+    }
+}
+
+/// A step that the table does not allow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IllegalStep {
+    /// Where the job was.
+    pub from: State,
+    /// What was to happen.
+    pub step: &'static str,
+}
+
+impl fmt::Display for IllegalStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a job that is {} cannot take the step {}", self.from, self.step)
+    }
+}
+
+impl std::error::Error for IllegalStep {}
+
+impl Step {
+    /// The name in logs of faults.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Step::Opened(_) => "opened",
+            Step::PartStored { .. } => "part-stored",
+            Step::Hashed(_) => "hashed",
+            Step::Completing => "completing",
+            Step::SentWhole { .. } => "sent-whole",
+            Step::PutOff { .. } => "put-off",
+            Step::Restarted { .. } => "restarted",
+            Step::Stored { .. } => "stored",
+            Step::Failed(_) => "failed",
+            Step::Unresolved { .. } => "unresolved",
+            Step::Cancelled => "cancelled",
+            Step::Gone(_) => "gone",
+            Step::Requeued => "requeued",
+            Step::Bumped => "bumped",
+        }
+    }
+}
+
+impl Job {
+    /// Takes one step: the only place that changes a stage.
+    ///
+    /// # Errors
+    /// [`IllegalStep`] if the table has no such cell; the job is unchanged then.
+    pub fn take(&mut self, step: &Step) -> Result<(), IllegalStep> {
+        let next = self.next_stage(step)?;
+        match step {
+            Step::Hashed(md5) => self.md5 = Some(md5.clone()),
+            Step::SentWhole { md5, .. } => {
+                self.md5.clone_from(md5);
+                self.uploads += 1;
+            }
+            Step::PutOff { due, attempts, failing_since, .. } => {
+                self.due = Some(*due);
+                self.attempts = *attempts;
+                self.failing_since = Some(*failing_since);
+            }
+            Step::Restarted { .. } => self.restarts += 1,
+            Step::Requeued => {
+                self.attempts = 0;
+                self.failing_since = None;
+                self.due = None;
+                self.md5 = None;
+                self.restarts = 0;
+            }
+            Step::Opened(_) => self.uploads += 1,
+            Step::Bumped => {
+                self.bumped = true;
+                self.due = None;
+            }
+            _ => {}
+        }
+        if step.is_progress() {
+            self.attempts = 0;
+            self.failing_since = None;
+            self.due = None;
+        }
+        self.stage = next;
+        Ok(())
+    }
+
+    /// The table: one cell for each stage and step.
+    fn next_stage(&self, step: &Step) -> Result<Stage, IllegalStep> {
+        let illegal = IllegalStep { from: self.stage.state(), step: step.name() };
+        Ok(match (&self.stage, step) {
+            (Stage::Queued, Step::Opened(session)) => Stage::Sending(session.clone()),
+            (Stage::Queued, Step::SentWhole { session, .. }) if session.part_ids().is_some() => {
+                Stage::Completing(session.clone(), Doubt::None)
+            }
+            (Stage::Sending(session), Step::PartStored { index, id, digest }) => {
+                let mut session = session.clone();
+                let part = session.parts.get_mut(*index).ok_or(illegal)?;
+                part.stored = Some((id.clone(), *digest));
+                Stage::Sending(session)
+            }
+            (Stage::Sending(session), Step::Completing) if session.part_ids().is_some() => {
+                Stage::Completing(session.clone(), Doubt::None)
+            }
+            (Stage::Queued | Stage::Sending(_), Step::Hashed(_)) => self.stage.clone(),
+            (
+                Stage::Queued | Stage::Sending(_) | Stage::Completing(..),
+                Step::PutOff { .. } | Step::Bumped,
+            ) => self.stage.clone(),
+            // Whether a complete that may have acted can be given up is decided before this step is taken: the fence.
+            (Stage::Sending(_) | Stage::Completing(..), Step::Restarted { .. }) => Stage::Queued,
+            (Stage::Completing(..) | Stage::Unresolved(_), Step::Stored { file, .. }) => {
+                Stage::Stored(file.clone())
+            }
+            (Stage::Queued | Stage::Sending(_) | Stage::Completing(_, Doubt::None), Step::Failed(_)) => {
+                Stage::Failed
+            }
+            (Stage::Completing(session, _), Step::Unresolved { .. }) => Stage::Unresolved(session.clone()),
+            (Stage::Queued | Stage::Sending(_), Step::Cancelled) => Stage::Cancelled,
+            (Stage::Queued | Stage::Sending(_), Step::Gone(_)) => Stage::Gone,
+            (Stage::Failed | Stage::Cancelled | Stage::Skipped, Step::Requeued) => Stage::Queued,
+            (Stage::Unresolved(_), Step::Requeued) => Stage::Queued,
+            (
+                Stage::Queued
+                | Stage::Sending(_)
+                | Stage::Completing(..)
+                | Stage::Stored(_)
+                | Stage::Failed
+                | Stage::Unresolved(_)
+                | Stage::Skipped
+                | Stage::Cancelled
+                | Stage::Gone,
+                _,
+            ) => return Err(illegal),
+        })
+    }
+}
+
+impl Step {
+    /// Whether it brings the file nearer to its File, so that earlier failures are forgotten.
+    fn is_progress(&self) -> bool {
+        matches!(
+            self,
+            Step::Opened(_)
+                | Step::PartStored { .. }
+                | Step::Completing
+                | Step::SentWhole { .. }
+                | Step::Stored { .. }
+        )
+    }
+}
