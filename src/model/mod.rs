@@ -4,4 +4,6 @@ pub mod answer;
 pub mod failure;
 pub mod file;
 pub mod job;
+pub mod plan;
+pub mod policy;
 pub mod time;

@@ -1,0 +1,158 @@
+//! How a file becomes Parts, and what name and type it is sent under.
+
+use std::ffi::OsStr;
+use std::fmt::Write;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Most bytes of an Upload. The API says «8 GB» without saying which; a server that means 8 000 000 000 refuses itself.
+pub const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+
+/// Most bytes of a Part. The API says «64 MB» without saying which; OpenAI's own Python helper sends 64 MiB.
+pub const MAX_PART_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Most bytes of a Part that `auto` plans: within both readings of «64 MB».
+pub const AUTO_PART_BYTES: u64 = 64_000_000;
+
+/// Below this a Part is not worth a request of its own.
+const LEAST_PART_BYTES: u64 = 1024 * 1024;
+
+/// Files up to this size go as one Part, through the lane of small requests.
+pub const LANE_BYTES: u64 = 256 * 1024;
+
+/// `[upload] part_size`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartSize {
+    /// Enough Parts to fill the slots, none over [`AUTO_PART_BYTES`].
+    Auto,
+    /// At most so many bytes.
+    Fixed(u64),
+}
+
+/// Cuts a file of `bytes` into ranges whose sizes differ by at most one byte.
+///
+/// `slots` is how many Parts are sent at once. `cap` is the largest body that the server is known to take.
+pub fn parts(bytes: u64, size: PartSize, slots: usize, cap: u64) -> Vec<Range<u64>> {
+    let slots = slots.max(1) as u64;
+    let count = match size {
+        PartSize::Fixed(size) => bytes.div_ceil(size.min(cap).max(1)),
+        PartSize::Auto if bytes <= LANE_BYTES => bytes.div_ceil(cap.max(1)),
+        PartSize::Auto => {
+            let least = bytes.div_ceil(AUTO_PART_BYTES.min(cap).max(1));
+            let filling = slots.min(bytes / LEAST_PART_BYTES);
+            // A count that is no multiple of the slots ends with slots that have nothing to do.
+            let even = if least > slots { least.next_multiple_of(slots) } else { least };
+            even.max(filling)
+        }
+    }
+    .max(1);
+    let (each, over) = (bytes / count, bytes % count);
+    let start = |index: u64| index * each + index.min(over);
+    (0..count).map(|index| start(index)..start(index + 1)).collect()
+}
+
+/// The name that the File will carry: the base name; what is not UTF-8, control characters and `%` as `%XX`.
+pub fn sent_name(path: &Path) -> String {
+    let mut name = String::new();
+    for chunk in path.file_name().unwrap_or(OsStr::new("")).as_bytes().utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() || character == '%' {
+                let mut utf8 = [0; 4];
+                escape(&mut name, character.encode_utf8(&mut utf8).as_bytes());
+            } else {
+                name.push(character);
+            }
+        }
+        escape(&mut name, chunk.invalid());
+    }
+    name
+}
+
+fn escape(name: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(name, "%{byte:02X}");
+    }
+}
+
+/// The MIME type to announce for `path`, by its extension.
+pub fn mime_type(path: &Path) -> String {
+    let extension = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
+    // What the general table has not, or has as something else than the API's purposes mean.
+    match extension.as_deref() {
+        Some("jsonl" | "ndjson") => "text/jsonl".into(),
+        Some("md" | "markdown") => "text/markdown".into(),
+        Some("ts" | "tsx") => "application/typescript".into(),
+        Some("py") => "text/x-python".into(),
+        Some("rs" | "go" | "log") => "text/plain".into(),
+        _ => mime_guess::from_path(path).first_or_octet_stream().essence_str().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::path::PathBuf;
+
+    const MIB: u64 = 1024 * 1024;
+
+    fn sizes(bytes: u64, size: PartSize, slots: usize) -> Vec<u64> {
+        parts(bytes, size, slots, MAX_PART_BYTES).iter().map(|range| range.end - range.start).collect()
+    }
+
+    #[test]
+    fn auto_fills_the_slots_with_medium_files_and_ends_evenly_with_large_ones() {
+        assert_eq!(sizes(1, PartSize::Auto, 8).len(), 1);
+        assert_eq!(sizes(LANE_BYTES, PartSize::Auto, 8).len(), 1);
+        assert_eq!(sizes(3 * MIB, PartSize::Auto, 8).len(), 3);
+        assert_eq!(sizes(100 * MIB, PartSize::Auto, 8).len(), 8);
+        assert_eq!(sizes(1024 * MIB, PartSize::Auto, 8).len(), 24);
+        assert_eq!(sizes(MAX_FILE_BYTES, PartSize::Auto, 8).len(), 136);
+        assert_eq!(sizes(150 * MIB, PartSize::Fixed(64 * MIB), 8).len(), 3);
+    }
+
+    #[test]
+    fn names_keep_what_can_be_shown_and_escape_the_rest() {
+        let name = |bytes: &[u8]| sent_name(Path::new(OsStr::from_bytes(bytes)));
+        assert_eq!(name(b"dir/plain name;\"'.pdf"), "plain name;\"'.pdf");
+        assert_eq!(name(b"caf\xc3\xa9"), "café");
+        assert_eq!(name(b"caf\xe9.txt"), "caf%E9.txt");
+        assert_eq!(name(b"a\nb\x1b[31m%41"), "a%0Ab%1B[31m%2541");
+        assert_eq!(name("a\u{85}b".as_bytes()), "a%C2%85b");
+    }
+
+    #[test]
+    fn types_are_those_that_the_purposes_mean() {
+        for (path, expected) in [
+            ("a.jsonl", "text/jsonl"),
+            ("a.PDF", "application/pdf"),
+            ("a.ts", "application/typescript"),
+            ("a.png", "image/png"),
+            ("a", "application/octet-stream"),
+        ] {
+            assert_eq!(mime_type(&PathBuf::from(path)), expected, "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_cover_the_file_once_within_the_limits(
+            bytes in 1..=MAX_FILE_BYTES,
+            fixed in proptest::option::of(MIB..=MAX_PART_BYTES),
+            slots in 1usize..64,
+            cap in MIB..=MAX_PART_BYTES,
+        ) {
+            let size = fixed.map_or(PartSize::Auto, PartSize::Fixed);
+            let ranges = parts(bytes, size, slots, cap);
+            let mut end = 0;
+            for range in &ranges {
+                prop_assert_eq!(range.start, end);
+                prop_assert!(range.end > range.start && range.end - range.start <= cap);
+                end = range.end;
+            }
+            prop_assert_eq!(end, bytes);
+        }
+    }
+}
