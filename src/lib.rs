@@ -1,3 +1,4 @@
 //! upspool.
 
+pub mod clock;
 pub mod model;

@@ -1,6 +1,7 @@
 //! The room that decides. Nothing here does I/O, reads a clock, is async, or imports another room.
 
 pub mod answer;
+pub mod board;
 pub mod failure;
 pub mod file;
 pub mod job;

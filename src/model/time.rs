@@ -66,3 +66,10 @@ macro_rules! arithmetic {
 
 arithmetic!(Wall);
 arithmetic!(Boot);
+
+impl Add<Duration> for Now {
+    type Output = Now;
+    fn add(self, duration: Duration) -> Now {
+        Now { wall: self.wall + duration, boot: self.boot + duration }
+    }
+}

@@ -1,0 +1,310 @@
+//! Who may start what now: slots, the lane, and the order.
+//!
+//! There is one number of Part slots. A new Upload is opened when a slot is free and no open Upload has a Part that may
+//! start now; among open Uploads the one that expires first goes first. So the fewest are open that fill the link, and
+//! none expires because it shared.
+
+use super::super::answer::UploadId;
+use super::super::job::{AccountName, Code, Deadline, Job, JobId, Reason, Session, Stage, Step};
+use super::super::plan;
+use super::super::time::{Boot, Now};
+use super::gates::{Gate, Scope};
+use super::task::{Next, Task, UnderWay};
+use super::{Board, Context, Effect, Grant, Kind, OperationId, Running, Work};
+
+/// Whole files hashed at once: as many as a small machine has cores.
+const HASHES: usize = 2;
+
+/// Places of the lane that small files leave to create and complete of large ones, which would starve behind a
+/// hundred thousand of them.
+const RESERVED: usize = 4;
+
+/// An Upload that expired so often although nothing held it up is too large for the link.
+pub(super) const EXPIRIES: u32 = 3;
+
+impl Board {
+    /// Starts all that may start now.
+    pub(super) fn fill(&mut self, now: Now) {
+        self.give_up_expired(now);
+        if !self.gates.is_held(&Scope::Store) {
+            self.carry_on(now);
+            if !self.stopping && !self.paused {
+                self.fill_slots(now);
+                self.fill_lane(now);
+            }
+        }
+        if !self.stopping {
+            for (line, count) in self.queue.to_refill(now.wall) {
+                self.effects.push(Effect::Refill(line, count));
+            }
+        }
+    }
+
+    /// Whether nothing is under way that the end of the service should wait for.
+    pub fn is_drained(&self, now: Now) -> bool {
+        let finishing = |task: &Task| {
+            matches!(task.job.stage, Stage::Completing(..))
+                && (!task.committed
+                    || (task.not_before <= now.boot && self.gate(task, now.boot) != Gate::Shut))
+        };
+        self.operations.is_empty() && !self.tasks.values().any(finishing)
+    }
+
+    fn give_up_expired(&mut self, now: Now) {
+        let expired = |session: &Session| matches!(session.deadline, Deadline::At(at) if at <= now.boot);
+        let late: Vec<JobId> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| match &task.job.stage {
+                Stage::Sending(session) => expired(session),
+                Stage::Queued => task.opened.as_ref().is_some_and(expired),
+                // The deadline decides whether complete is started; it does not cut it.
+                _ => false,
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            let reason = Reason::local(Code::UploadExpired, "the Upload expired before all of it was sent");
+            self.restart(id, reason, Context::default(), now);
+        }
+    }
+
+    /// Goes on with what has begun, apart from Parts.
+    fn carry_on(&mut self, now: Now) {
+        let mut order: Vec<(Boot, JobId)> =
+            self.tasks.iter().map(|(id, task)| (task.urgency(), *id)).collect();
+        order.sort_unstable();
+        for (_, id) in order {
+            let Some(task) = self.tasks.get(&id) else { continue };
+            let next = task.next(&self.limits);
+            // When we are stopping, a complete that was announced is still sent: it ends a doubt, or a file.
+            if self.stopping && next != Next::Complete {
+                continue;
+            }
+            if !self.stopping && task.wants_hash(&self.limits) && self.running(Kind::Hash) < HASHES {
+                self.grant(id, Kind::Hash, Vec::new());
+            }
+            let Some(task) = self.tasks.get(&id) else { continue };
+            match next {
+                Next::Verify => self.grant(id, Kind::Verify, Vec::new()),
+                Next::Create if task.is_small() => self.grant_if(id, Kind::Create, now),
+                Next::Whole => self.grant_if(id, Kind::Whole, now),
+                Next::Complete => self.grant_if(id, Kind::Complete, now),
+                Next::Create | Next::Nothing => {}
+            }
+        }
+    }
+
+    fn fill_slots(&mut self, now: Now) {
+        let slots = self.gates.slots(self.limits.parallel_parts);
+        while self.running_parts() < slots {
+            if let Some((id, index, probe)) = self.most_urgent_part(now.boot) {
+                self.grant(id, Kind::Part(index), probe);
+            } else if self.running_parts() + self.parts_coming() >= slots || !self.open_next(now) {
+                break;
+            }
+        }
+    }
+
+    fn most_urgent_part(&self, now: Boot) -> Option<(JobId, usize, Vec<Scope>)> {
+        let ready = self.tasks.iter().filter_map(|(id, task)| {
+            let (index, _) = task.next_part()?;
+            match self.startable(task, now) {
+                Gate::Open => Some((task.urgency(), *id, index, Vec::new())),
+                Gate::Probe(scopes) => Some((task.urgency(), *id, index, scopes)),
+                Gate::Shut => None,
+            }
+        });
+        ready.min_by_key(|(urgency, id, ..)| (*urgency, *id)).map(|(_, id, index, probe)| (id, index, probe))
+    }
+
+    /// Parts of Uploads whose create is under way: they will want slots in a moment.
+    fn parts_coming(&self) -> usize {
+        let creating = |task: &&Task| {
+            matches!(task.job.stage, Stage::Queued)
+                && !task.is_small()
+                && task.under_way.contains(&UnderWay::Request)
+        };
+        self.tasks.values().filter(creating).map(|task| self.plan(&task.job).len()).sum()
+    }
+
+    /// Opens one more Upload of a large file; tells whether there was one.
+    fn open_next(&mut self, now: Now) -> bool {
+        if self.running_lane() >= self.limits.lane {
+            return false;
+        }
+        let again = self.tasks.iter().find(|(_, task)| {
+            !task.is_small()
+                && task.next(&self.limits) == Next::Create
+                && self.startable(task, now.boot) != Gate::Shut
+        });
+        if let Some((id, _)) = again {
+            self.grant_if(*id, Kind::Create, now);
+            return true;
+        }
+        self.open_from_queue(false, now)
+    }
+
+    /// Small files go whole through a lane of their own, so that they never wait behind a large one and the latency of
+    /// the server is hidden.
+    fn fill_lane(&mut self, now: Now) {
+        while self.running_lane() < self.limits.lane.saturating_sub(RESERVED)
+            && self.open_from_queue(true, now)
+        {}
+    }
+
+    fn open_from_queue(&mut self, lane: bool, now: Now) -> bool {
+        if self.tasks.len() >= 4 * self.limits.lane + 2 * self.limits.parallel_parts {
+            return false;
+        }
+        let (gates, limits) = (&self.gates, &self.limits);
+        let may = |job: &Job| {
+            let account = &job.subject.account;
+            limits
+                .accounts
+                .get(account)
+                .is_some_and(|server| gates.gate(account, server, now.boot) != Gate::Shut)
+        };
+        let Some(job) = self.queue.pop(lane, may) else { return false };
+        let id = job.id;
+        self.tasks.insert(id, Task::new(job));
+        self.grant_if(id, Kind::Create, now);
+        true
+    }
+
+    /// Ranges that the file of `job` is sent in.
+    pub(super) fn plan(&self, job: &Job) -> Vec<std::ops::Range<u64>> {
+        let cap = self.part_caps.get(&self.server_of(&job.subject.account)).copied();
+        plan::parts(
+            job.subject.fingerprint.bytes,
+            self.limits.part_size,
+            self.limits.parallel_parts,
+            cap.unwrap_or(plan::MAX_PART_BYTES),
+        )
+    }
+
+    fn gate(&self, task: &Task, now: Boot) -> Gate {
+        let account = &task.job.subject.account;
+        self.gates.gate(account, &self.server_of(account), now)
+    }
+
+    /// Whether a request of this task may start now.
+    fn startable(&self, task: &Task, now: Boot) -> Gate {
+        let completing = matches!(task.job.stage, Stage::Completing(..));
+        let paused = self.paused || self.queue.is_paused(task.job.subject.folder);
+        if task.not_before > now || (paused && !completing) { Gate::Shut } else { self.gate(task, now) }
+    }
+
+    fn grant_if(&mut self, id: JobId, kind: Kind, now: Now) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let reserved = if task.is_small() { RESERVED } else { 0 };
+        if kind.uses_lane() && self.running_lane() + reserved >= self.limits.lane {
+            return;
+        }
+        match self.startable(task, now.boot) {
+            Gate::Open => self.grant(id, kind, Vec::new()),
+            Gate::Probe(scopes) => self.grant(id, kind, scopes),
+            Gate::Shut => {}
+        }
+    }
+
+    fn grant(&mut self, id: JobId, kind: Kind, probe: Vec<Scope>) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let Some(work) = work(task, kind, self.limits.checksum) else { return };
+        let account = task.job.subject.account.clone();
+        let operation = self.start(Some(id), account, kind, work);
+        self.gates.probing(&probe, operation);
+        if let (Some(task), Some(under_way)) = (self.tasks.get_mut(&id), kind.into()) {
+            task.under_way.insert(under_way);
+        }
+    }
+
+    /// Asks the server something cheap.
+    pub(super) fn probe(&mut self, account: &AccountName) {
+        let asked = |running: &Running| {
+            running.kind == Kind::Probe && self.server_of(&running.account) == self.server_of(account)
+        };
+        if !self.operations.values().any(asked) {
+            self.start(None, account.clone(), Kind::Probe, Work::Probe);
+        }
+    }
+
+    /// Tells the server that an Upload is given up. Best effort: it expires anyway.
+    pub(super) fn cancel_upload(&mut self, id: JobId, account: AccountName, upload: UploadId) {
+        if !self.stopping {
+            self.start(Some(id), account, Kind::Cancel, Work::Cancel(upload));
+        }
+    }
+
+    fn start(&mut self, job: Option<JobId>, account: AccountName, kind: Kind, work: Work) -> OperationId {
+        self.last_operation += 1;
+        let id = OperationId(self.last_operation);
+        self.operations.insert(id, Running { job, account: account.clone(), kind, stale: false });
+        self.effects.push(Effect::Start(Grant { id, job, account, work }));
+        id
+    }
+
+    fn running(&self, kind: Kind) -> usize {
+        self.operations.values().filter(|running| running.kind == kind).count()
+    }
+
+    /// Gives the Upload up and starts the job again with a new one.
+    pub(super) fn restart(&mut self, id: JobId, reason: Reason, context: Context, now: Now) {
+        self.abandon_operations(id);
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let account = task.job.subject.account.clone();
+        let session = task.opened.take().or_else(|| task.job.stage.session().cloned());
+        if reason.code == Code::UploadExpired {
+            task.expiries += u32::from(!task.was_held);
+        } else {
+            task.refused_before = true;
+        }
+        let too_slow = task.expiries >= EXPIRIES;
+        let bytes = task.job.subject.fingerprint.bytes;
+        let written = matches!(task.job.stage, Stage::Sending(_) | Stage::Completing(..));
+        let expired = reason.code == Code::UploadExpired;
+        task.start_over();
+        task.not_before = now.boot;
+        if let Some(session) = session.filter(|_| !expired) {
+            self.cancel_upload(id, account, session.upload);
+        }
+        if too_slow {
+            let rate = super::policy::needed_rate(bytes);
+            let words = format!(
+                "{EXPIRIES} Uploads expired one after the other; this file needs at least {rate} bytes per second"
+            );
+            self.step(id, Step::Failed(Reason::local(Code::TooSlow, words)), context, false);
+            self.forget(id);
+        } else if written {
+            self.step(id, Step::Restarted { reason }, context, false);
+        }
+    }
+}
+
+fn work(task: &Task, kind: Kind, checksum: bool) -> Option<Work> {
+    let subject = || Box::new(task.job.subject.clone());
+    let session = task.opened.as_ref().or_else(|| task.job.stage.session());
+    Some(match kind {
+        Kind::Create => Work::Create(subject()),
+        Kind::Part(index) => {
+            let session = session?;
+            let range = session.parts.get(index)?.range.clone();
+            Work::Part { subject: subject(), upload: session.upload.clone(), index, range }
+        }
+        Kind::Whole => Work::Whole { subject: subject(), upload: session?.upload.clone(), checksum },
+        Kind::Hash => Work::Hash(subject()),
+        Kind::Verify => {
+            let sent = session?
+                .parts
+                .iter()
+                .filter_map(|part| part.stored.as_ref().map(|(_, digest)| (part.range.clone(), *digest)));
+            Work::Verify { subject: subject(), sent: sent.collect() }
+        }
+        Kind::Complete => Work::Complete {
+            upload: session?.upload.clone(),
+            parts: session?.part_ids()?,
+            md5: task.job.md5.clone().filter(|_| checksum),
+        },
+        Kind::Cancel | Kind::Probe => return None,
+    })
+}

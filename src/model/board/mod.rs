@@ -1,0 +1,500 @@
+//! The heart: what is open, due, held and how fast it goes. Owned by one task; events go in, effects come out.
+//!
+//! Nothing here does I/O, so hours of a thin link or every lost answer are simulated in microseconds, and no two tasks
+//! race for slots, holds or cancels. A claim is a place on the board: a crash gives every claim back.
+
+mod gates;
+mod grants;
+mod outcomes;
+mod queue;
+mod requests;
+mod task;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::time::Duration;
+
+pub use gates::{Hold, Scope};
+pub use requests::{Ask, Request};
+
+use self::gates::Gates;
+use self::queue::Queue;
+use self::task::Task;
+use super::answer::{PartId, Upload, UploadId};
+use super::failure::{Facts, Failure, Operation};
+use super::file::Digest;
+use super::job::{AccountName, Deadline, FolderId, Job, JobId, Reason, Stage, State, Step, Subject};
+use super::plan::PartSize;
+use super::policy::{self, Retry};
+use super::time::{Boot, Now, Wall};
+
+/// The settings that the board obeys.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// `[upload] parallel_parts`.
+    pub parallel_parts: usize,
+    /// Requests at once that are no Parts of large files: small files, create, complete, cancel.
+    pub lane: usize,
+    /// `[upload] part_size`.
+    pub part_size: PartSize,
+    /// `[upload] checksum`.
+    pub checksum: bool,
+    /// `[retry]`.
+    pub retry: Retry,
+    /// Each account with the server that it belongs to.
+    pub accounts: HashMap<AccountName, String>,
+}
+
+/// Small requests at once: enough to hide the latency of a far server behind many small files, few enough not to be
+/// taken for an attack.
+pub const LANE: usize = 32;
+
+/// Names one granted operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OperationId(pub u64);
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The jobs that were open when the service started.
+    Resumed(Vec<Job>),
+    /// The answer to [`Effect::Refill`].
+    Refilled {
+        /// The line that was asked for.
+        line: Line,
+        /// Its oldest queued jobs that are due, bumped ones first.
+        jobs: Vec<Job>,
+        /// Whether the store has more of them.
+        more: bool,
+        /// When the next one of those that are not due comes due.
+        next_due: Option<Wall>,
+    },
+    /// A new job was committed.
+    Enqueued(Job),
+    /// An operation ended.
+    Done(OperationId, Outcome),
+    /// The step to `Completing` of this job is on disk.
+    Committed(JobId),
+    /// A write found the job's row in another state than the board had.
+    Conflicted(JobId),
+    /// A command's request.
+    Asked(Request),
+    /// These folders are in force, with those that are paused.
+    Folders(Vec<(FolderId, bool)>),
+    /// The store cannot be written (with the reason), or can again.
+    Store(Result<(), Reason>),
+    /// Something about this account changed that makes a new try worthwhile: its key.
+    Renewed(AccountName),
+    /// No new work from now on.
+    Stopping,
+    /// Time passed.
+    Tick,
+}
+
+/// One line of the queue: the files of a folder that go through the lane, or those that take slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Line {
+    /// Whose files.
+    pub folder: FolderId,
+    /// The small ones?
+    pub lane: bool,
+}
+
+/// What is to be done now.
+#[derive(Clone, Debug)]
+#[must_use]
+pub enum Effect {
+    /// Perform this and report its outcome.
+    Start(Grant),
+    /// The result of this operation is of no use any more: end it soon. Its outcome is still awaited.
+    Abort(OperationId),
+    /// Write this step.
+    Write {
+        /// The job with the step taken.
+        job: JobId,
+        /// Where it was before.
+        from: State,
+        /// What happened.
+        step: Step,
+        /// The request behind it.
+        context: Context,
+        /// Whether [`Event::Committed`] is awaited.
+        awaited: bool,
+    },
+    /// Load the beginning of this line from the store, as it is after everything written so far.
+    Refill(Line, usize),
+    /// The file is another version by now: look at it anew.
+    LookAgain(FolderId, super::file::RelativePath),
+    /// Folders are paused, or not any more.
+    Paused {
+        /// Which; none for all.
+        folder: Option<FolderId>,
+        /// Whether they are.
+        paused: bool,
+    },
+    /// What a command is told.
+    Answer {
+        /// Its row.
+        request: i64,
+        /// For a person.
+        text: String,
+    },
+    /// Sending stopped for a scope, or goes on.
+    Held(Scope, Hold),
+    /// A hold is over, after this long.
+    Lifted(Scope, Hold, Duration),
+}
+
+/// The HTTP side of a step, for the history and the logs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// Which request.
+    pub operation: Option<Operation>,
+    /// Its HTTP facts.
+    pub facts: Option<Facts>,
+    /// How long it took.
+    pub took: Duration,
+    /// The file's bytes in it.
+    pub bytes: Option<u64>,
+}
+
+/// Leave to perform one operation.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// Its name.
+    pub id: OperationId,
+    /// Whose it is; none for a probe.
+    pub job: Option<JobId>,
+    /// The account to use.
+    pub account: AccountName,
+    /// What to do.
+    pub work: Work,
+}
+
+/// An operation, with all that it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// `POST /uploads`.
+    Create(Box<Subject>),
+    /// `POST /uploads/{id}/parts` with this range.
+    Part {
+        /// The file.
+        subject: Box<Subject>,
+        /// Its Upload.
+        upload: UploadId,
+        /// Which Part.
+        index: usize,
+        /// Its bytes.
+        range: Range<u64>,
+    },
+    /// The one Part of a small file, with MD5 if asked for, and the check that the file is still this version.
+    Whole {
+        /// The file.
+        subject: Box<Subject>,
+        /// Its Upload.
+        upload: UploadId,
+        /// Whether the MD5 is wanted.
+        checksum: bool,
+    },
+    /// MD5 of the whole file.
+    Hash(Box<Subject>),
+    /// Is the file still the version of which these ranges were sent?
+    Verify {
+        /// The file.
+        subject: Box<Subject>,
+        /// What was sent.
+        sent: Vec<(Range<u64>, Digest)>,
+    },
+    /// `POST /uploads/{id}/complete`.
+    Complete {
+        /// The Upload.
+        upload: UploadId,
+        /// Its Parts in the order of the file.
+        parts: Vec<PartId>,
+        /// MD5 of the file.
+        md5: Option<String>,
+    },
+    /// `POST /uploads/{id}/cancel`: of an Upload that is given up, so that the server need not keep its Parts.
+    Cancel(UploadId),
+    /// `GET /files?limit=1`: does the server answer at all?
+    Probe,
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What came of it.
+    pub result: Result<Done, Failure>,
+    /// The HTTP facts of a good answer.
+    pub facts: Option<Facts>,
+    /// How long it took.
+    pub took: Duration,
+    /// Whether it was ended by [`Effect::Abort`] or by the end of the service, which says nothing about the file.
+    pub interrupted: bool,
+}
+
+/// What a successful operation brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// Create's answer.
+    Created(Upload),
+    /// A Part is stored.
+    PartStored(PartId, Digest),
+    /// A small file's Part is stored, and the file is still that version.
+    WholeStored(PartId, Digest, Option<String>),
+    /// The MD5.
+    Hashed(String),
+    /// Still the same version.
+    Verified,
+    /// Complete's answer, whatever it says.
+    Completed(Upload),
+    /// Cancel's answer.
+    Cancelled,
+    /// The server answers.
+    Probed,
+    /// The operation panicked; the text is the panic's.
+    Panicked(String),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Board {
+    limits: Limits,
+    tasks: BTreeMap<JobId, Task>,
+    queue: Queue,
+    gates: Gates,
+    operations: HashMap<OperationId, Running>,
+    last_operation: u64,
+    /// The largest Part that each server is known to take, where something before it refused a larger one.
+    part_caps: HashMap<String, u64>,
+    random: Random,
+    stopping: bool,
+    paused: bool,
+    effects: Vec<Effect>,
+}
+
+/// An operation under way.
+#[derive(Clone, Debug)]
+struct Running {
+    job: Option<JobId>,
+    account: AccountName,
+    kind: Kind,
+    /// Its job went on without it.
+    stale: bool,
+}
+
+/// What a running operation takes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Create,
+    Part(usize),
+    Whole,
+    Hash,
+    Verify,
+    Complete,
+    Cancel,
+    Probe,
+}
+
+impl Kind {
+    /// The request behind it, for the policy.
+    fn operation(self) -> Operation {
+        match self {
+            Kind::Create => Operation::Create,
+            Kind::Part(_) | Kind::Whole | Kind::Hash | Kind::Verify => Operation::Part,
+            Kind::Complete => Operation::Complete,
+            Kind::Cancel => Operation::Cancel,
+            Kind::Probe => Operation::ListFiles,
+        }
+    }
+
+    fn uses_lane(self) -> bool {
+        matches!(self, Kind::Create | Kind::Whole | Kind::Complete | Kind::Cancel | Kind::Probe)
+    }
+}
+
+impl Board {
+    /// An empty board. `seed` feeds the jitter.
+    pub fn new(limits: Limits, seed: u64) -> Board {
+        Board {
+            limits,
+            tasks: BTreeMap::new(),
+            queue: Queue::default(),
+            gates: Gates::default(),
+            operations: HashMap::new(),
+            last_operation: 0,
+            part_caps: HashMap::new(),
+            random: Random(seed | 1),
+            stopping: false,
+            paused: false,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes one event and says what is to be done about it.
+    pub fn apply(&mut self, event: Event, now: Now) -> Vec<Effect> {
+        match event {
+            Event::Resumed(jobs) => {
+                for job in jobs {
+                    self.tasks.insert(job.id, Task::resumed(job, now));
+                }
+            }
+            Event::Refilled { line, jobs, more, next_due } => {
+                let known = |id: JobId| self.tasks.contains_key(&id);
+                self.queue.refilled(line, jobs, more, next_due, known);
+            }
+            Event::Enqueued(job) => self.queue.push(job),
+            Event::Done(id, outcome) => self.finished(id, outcome, now),
+            Event::Committed(id) => {
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    task.committed = true;
+                }
+            }
+            Event::Conflicted(id) => self.forget(id),
+            Event::Asked(request) => self.asked(request, now),
+            Event::Folders(folders) => self.queue.set_folders(&folders),
+            Event::Store(Ok(())) => self.lift(&Scope::Store, now),
+            Event::Store(Err(reason)) => self.hold(Scope::Store, reason, now),
+            Event::Renewed(account) => self.gates.probe_now(&Scope::Account(account), now.boot),
+            Event::Stopping => self.stopping = true,
+            Event::Tick => {}
+        }
+        self.fill(now);
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When [`Event::Tick`] is wanted at the latest, on the boot clock.
+    pub fn next_wake(&self, now: Now) -> Option<Boot> {
+        let tasks = self.tasks.values().flat_map(|task| {
+            let deadline = match task.job.stage {
+                Stage::Sending(ref session) => match session.deadline {
+                    Deadline::At(at) => Some(at),
+                    Deadline::Unknown => None,
+                },
+                _ => None,
+            };
+            [Some(task.not_before), deadline]
+        });
+        let due = self.queue.next_due().map(|due| now.boot_at(due));
+        tasks.chain([due]).flatten().chain(self.gates.wakes()).filter(|at| *at > now.boot).min()
+    }
+
+    /// Whether no operation is under way: after [`Event::Stopping`], whether the service may end.
+    pub fn is_quiet(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    /// Whether nothing is left to do, now or later, unless new files come.
+    pub fn is_done(&self) -> bool {
+        self.is_quiet() && self.tasks.is_empty() && self.queue.is_empty()
+    }
+
+    /// What stops sending, with since when and until when.
+    pub fn holds(&self) -> impl Iterator<Item = (&Scope, &Hold)> {
+        self.gates.holds()
+    }
+
+    /// Part slots in use and in all, and lane requests in use.
+    pub fn slots(&self) -> (usize, usize, usize) {
+        (self.running_parts(), self.gates.slots(self.limits.parallel_parts), self.running_lane())
+    }
+
+    /// The jobs that are being worked on.
+    pub fn active(&self) -> impl Iterator<Item = &Job> {
+        self.tasks.values().map(|task| &task.job)
+    }
+
+    /// Whether everything is paused.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Ends every operation: the time to drain is over.
+    pub fn abort_all(&mut self) -> Vec<Effect> {
+        self.operations.keys().map(|id| Effect::Abort(*id)).collect()
+    }
+
+    /// Takes `step` for the job on the board and has it written. The one way in which a stage changes.
+    fn step(&mut self, id: JobId, step: Step, context: Context, awaited: bool) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let from = task.job.stage.state();
+        match task.job.take(&step) {
+            Ok(()) => self.effects.push(Effect::Write { job: id, from, step, context, awaited }),
+            Err(illegal) => {
+                // Every caller asks the stage first, so this is a fault of ours: say so on the job, keep the service.
+                debug_assert!(false, "{illegal}");
+            }
+        }
+    }
+
+    /// Takes the job off the board: its row says the rest. What it has under way goes on without it.
+    fn forget(&mut self, id: JobId) {
+        self.abandon_operations(id);
+        self.tasks.remove(&id);
+        self.queue.left(id);
+    }
+
+    fn abandon_operations(&mut self, job: JobId) {
+        for (id, running) in &mut self.operations {
+            if running.job == Some(job) && !running.stale && running.kind != Kind::Cancel {
+                running.stale = true;
+                self.effects.push(Effect::Abort(*id));
+            }
+        }
+        if let Some(task) = self.tasks.get_mut(&job) {
+            task.under_way.clear();
+        }
+    }
+
+    fn hold(&mut self, scope: Scope, reason: Reason, now: Now) {
+        if let Some(hold) = self.gates.begin(scope.clone(), reason, now) {
+            for task in
+                self.tasks.values_mut().filter(|task| scope.covers(&task.job.subject.account, &self.limits))
+            {
+                task.give_back_attempt(now.boot);
+            }
+            self.effects.push(Effect::Held(scope, hold));
+        }
+    }
+
+    fn lift(&mut self, scope: &Scope, now: Now) {
+        if let Some(hold) = self.gates.end(scope) {
+            for task in
+                self.tasks.values_mut().filter(|task| scope.covers(&task.job.subject.account, &self.limits))
+            {
+                task.job.failing_since = None;
+                task.not_before = now.boot;
+            }
+            self.queue.held_until(now.wall);
+            let lasted = now.boot.since(hold.since_boot);
+            self.effects.push(Effect::Lifted(scope.clone(), hold, lasted));
+        }
+    }
+
+    fn running_parts(&self) -> usize {
+        self.operations.values().filter(|running| matches!(running.kind, Kind::Part(_))).count()
+    }
+
+    fn running_lane(&self) -> usize {
+        self.operations.values().filter(|running| running.kind.uses_lane()).count()
+    }
+
+    fn server_of(&self, account: &AccountName) -> String {
+        self.limits.accounts.get(account).cloned().unwrap_or_default()
+    }
+}
+
+/// A small generator for the jitter; nothing depends on its quality.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    /// Uniform in 0..1.
+    fn next(&mut self) -> f64 {
+        // xorshift64, Marsaglia 2003.
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+}

@@ -1,0 +1,372 @@
+//! What the end of an operation means for its job.
+
+use super::super::answer::{Upload, UploadStatus};
+use super::super::failure::{Failure, Operation};
+use super::super::job::{Code, Deadline, Doubt, JobId, PlannedPart, Reason, Session, Stage, State, Step};
+use super::super::plan;
+use super::super::policy::{self, Blame, Situation, Verdict};
+use super::super::time::Now;
+use super::gates::{Scope, Streak};
+use super::{Board, Context, Done, Effect, Kind, OperationId, Outcome, Running};
+
+/// A server that takes no Part of this size is no server for files.
+const LEAST_CAP: u64 = 1024 * 1024;
+
+/// Queued jobs that wait out a failure on the board rather than in the store.
+const WAITING_HERE: usize = 64;
+
+impl Board {
+    pub(super) fn finished(&mut self, id: OperationId, outcome: Outcome, now: Now) {
+        let Some(running) = self.operations.remove(&id) else { return };
+        let server = self.server_of(&running.account);
+        let answered = outcome.facts.is_some() && outcome.result.is_ok();
+        if answered {
+            for scope in self.gates.succeeded(&running.account, &server, self.limits.parallel_parts) {
+                self.lift(&scope, now);
+            }
+        }
+        let was_probe = self.gates.holds().any(|(_, hold)| hold.is_probed_by(id));
+        self.gates.probe_ended(id, !outcome.interrupted, now.boot);
+        if running.kind == Kind::Probe {
+            self.probed(&running, &outcome, now);
+            return;
+        }
+        let Some(job) = running.job.filter(|_| !running.stale && running.kind != Kind::Cancel) else {
+            return;
+        };
+        let Some(task) = self.tasks.get_mut(&job) else { return };
+        if let Some(under_way) = running.kind.into() {
+            task.under_way.remove(&under_way);
+        }
+        if outcome.interrupted {
+            if running.kind == Kind::Complete {
+                task.doubt();
+            }
+            return;
+        }
+        let context = Context {
+            operation: Some(running.kind.operation()),
+            facts: outcome
+                .facts
+                .clone()
+                .or_else(|| outcome.result.as_ref().err().and_then(Failure::facts).cloned()),
+            took: outcome.took,
+            bytes: None,
+        };
+        match outcome.result {
+            Ok(done) => self.succeeded(job, running.kind, done, context, now),
+            Err(failure) => self.failed(job, &running, &failure, was_probe, context, now),
+        }
+    }
+
+    fn succeeded(&mut self, id: JobId, kind: Kind, done: Done, context: Context, now: Now) {
+        match done {
+            Done::Created(upload) => self.created(id, upload, context, now),
+            Done::PartStored(part, digest) => {
+                let Kind::Part(index) = kind else { return };
+                let Some(task) = self.tasks.get_mut(&id) else { return };
+                task.proven = true;
+                let range = task.job.stage.session().and_then(|session| session.parts.get(index));
+                let bytes = range.map(|part| part.range.end - part.range.start);
+                self.step(
+                    id,
+                    Step::PartStored { index, id: part, digest },
+                    Context { bytes, ..context },
+                    false,
+                );
+            }
+            Done::WholeStored(part, digest, md5) => {
+                let Some(task) = self.tasks.get_mut(&id) else { return };
+                let Some(mut session) = task.opened.take() else { return };
+                if let Some(planned) = session.parts.first_mut() {
+                    planned.stored = Some((part, digest));
+                }
+                let bytes = Some(task.job.subject.fingerprint.bytes);
+                self.step(id, Step::SentWhole { session, md5 }, Context { bytes, ..context }, true);
+            }
+            Done::Hashed(md5) => self.step(id, Step::Hashed(md5), context, false),
+            Done::Verified => {
+                if self.stopping {
+                    return;
+                }
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    task.verified = true;
+                }
+                self.step(id, Step::Completing, context, true);
+            }
+            Done::Completed(upload) => self.completed(id, upload, context, now),
+            Done::Panicked(text) => self.panicked(id, kind, &text, context, now),
+            Done::Cancelled | Done::Probed => {}
+        }
+    }
+
+    fn created(&mut self, id: JobId, upload: Upload, context: Context, now: Now) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let ranges = self.plan(&task.job);
+        let session = Session {
+            upload: upload.id,
+            echoed_name: upload.filename,
+            server_created_at: upload.created_at,
+            deadline: Deadline::At(now.boot + policy::lifetime(upload.created_at, upload.expires_at)),
+            parts: ranges.into_iter().map(|range| PlannedPart { range, stored: None }).collect(),
+        };
+        let whole = task.is_small() && session.parts.len() == 1;
+        if let Some(task) = self.tasks.get_mut(&id).filter(|_| whole) {
+            task.opened = Some(session);
+        } else {
+            self.step(id, Step::Opened(session), context, false);
+        }
+    }
+
+    fn completed(&mut self, id: JobId, upload: Upload, context: Context, now: Now) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let bytes = task.job.subject.fingerprint.bytes;
+        match (upload.status, upload.file) {
+            (UploadStatus::Completed, Some(file)) if file.bytes.is_none_or(|size| size == bytes) => {
+                let step = Step::Stored { file: file.id, expires_at: file.expires_at };
+                self.step(id, step, Context { bytes: Some(bytes), ..context }, false);
+                self.forget(id);
+            }
+            (UploadStatus::Completed, Some(file)) => {
+                let words = format!(
+                    "the server made File {} of {} bytes from {bytes} bytes",
+                    file.id,
+                    file.bytes.unwrap_or_default()
+                );
+                let reason = Reason::local(Code::BadAnswer, words);
+                self.step(id, Step::Unresolved { reason, candidates: vec![file.id] }, context, false);
+                self.forget(id);
+            }
+            (UploadStatus::Cancelled | UploadStatus::Expired, _) => {
+                let words = "complete was answered with an Upload that had ended without a File";
+                self.restart(id, Reason::local(Code::UploadExpired, words), context, now);
+            }
+            (status, _) => {
+                // Azure answers while it still works; the same request again tells how it ended.
+                task.doubt();
+                let words = format!("complete was answered with an Upload that is {status:?}");
+                self.put_off(id, Reason::local(Code::BadAnswer, words), None, context, now);
+            }
+        }
+    }
+
+    fn panicked(&mut self, id: JobId, kind: Kind, text: &str, context: Context, now: Now) {
+        let reason = Reason::local(Code::Internal, format!("{} panicked: {text}", kind.operation().name()));
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        if matches!(task.job.stage, Stage::Completing(..)) {
+            task.doubt();
+            self.put_off(id, reason, None, context, now);
+        } else {
+            self.fail(id, reason, context);
+        }
+    }
+
+    fn failed(
+        &mut self,
+        id: JobId,
+        running: &Running,
+        failure: &Failure,
+        was_probe: bool,
+        context: Context,
+        now: Now,
+    ) {
+        let random = self.random.next();
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let operation = running.kind.operation();
+        if operation == Operation::Complete && failure.may_have_acted() {
+            task.doubt();
+        }
+        let session = task.opened.as_ref().or_else(|| task.job.stage.session());
+        let situation = Situation {
+            retry: &self.limits.retry,
+            attempts: task.job.attempts,
+            deadline: session.map(|session| session.deadline),
+            doubt: match task.job.stage {
+                Stage::Completing(_, doubt) => doubt,
+                _ => Doubt::None,
+            },
+            refused_before: task.refused_before,
+            random,
+        };
+        match policy::judge(operation, failure, &situation, now.boot) {
+            Verdict::Retry { after, reason, blame } => {
+                if self.blame(id, running, blame, &reason, now + after, was_probe, now) {
+                    self.put_off(id, reason, Some(after), context, now);
+                }
+            }
+            Verdict::Restart(reason) => self.restart(id, reason, context, now),
+            Verdict::SmallerParts(reason) => self.smaller_parts(id, running, reason, context, now),
+            Verdict::Unresolved(reason) => {
+                self.step(id, Step::Unresolved { reason, candidates: Vec::new() }, context, false);
+                self.forget(id);
+            }
+            Verdict::Reject(reason) => self.fail(id, reason, context),
+            Verdict::Vanished(reason) => self.vanished(id, reason, context),
+            Verdict::Hold(reason) => {
+                self.hold(Scope::Account(running.account.clone()), reason, now);
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    task.not_before = now.boot;
+                }
+            }
+        }
+    }
+
+    /// Finds out whose fault a failure is. Tells whether it counts against the job.
+    #[expect(clippy::too_many_arguments, reason = "the facts of one failure")]
+    fn blame(
+        &mut self,
+        id: JobId,
+        running: &Running,
+        blame: Blame,
+        reason: &Reason,
+        until: Now,
+        was_probe: bool,
+        now: Now,
+    ) -> bool {
+        let scope = match blame {
+            Blame::Job => return true,
+            Blame::Pace => {
+                let parts = self.running_parts() + 1;
+                self.gates.slow_down(&running.account, until.boot, parts);
+                return true;
+            }
+            Blame::Server => Scope::Server(self.server_of(&running.account)),
+            Blame::Account => Scope::Account(running.account.clone()),
+        };
+        if reason.status == Some(503) {
+            let parts = self.running_parts() + 1;
+            self.gates.slow_down(&running.account, until.boot, parts);
+        }
+        if was_probe || self.gates.is_held(&scope) {
+            if let Some(task) = self.tasks.get_mut(&id) {
+                task.not_before = now.boot;
+                task.was_held = true;
+            }
+            return false;
+        }
+        match self.gates.failed(&scope, id) {
+            Streak::One => true,
+            Streak::Same => {
+                self.probe(&running.account);
+                true
+            }
+            Streak::Several => {
+                self.hold(scope, reason.clone(), now);
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    task.not_before = now.boot;
+                }
+                false
+            }
+        }
+    }
+
+    /// A job and then the cheap request failed: it is the server.
+    fn probed(&mut self, running: &Running, outcome: &Outcome, now: Now) {
+        let Err(failure) = &outcome.result else { return };
+        if outcome.interrupted {
+            return;
+        }
+        let situation = Situation {
+            retry: &self.limits.retry,
+            attempts: 0,
+            deadline: None,
+            doubt: Doubt::None,
+            refused_before: false,
+            random: 1.0,
+        };
+        match policy::judge(Operation::ListFiles, failure, &situation, now.boot) {
+            Verdict::Retry { reason, blame: Blame::Server, .. } => {
+                self.hold(Scope::Server(self.server_of(&running.account)), reason, now);
+            }
+            Verdict::Retry { reason, blame: Blame::Account, .. } | Verdict::Hold(reason) => {
+                self.hold(Scope::Account(running.account.clone()), reason, now);
+            }
+            // Refused in some other way: the server lives, so what fails is the job's own.
+            _ => {}
+        }
+    }
+
+    /// Tries the job again after `after`, or gives it up if it was tried for long enough.
+    fn put_off(
+        &mut self,
+        id: JobId,
+        reason: Reason,
+        after: Option<std::time::Duration>,
+        context: Context,
+        now: Now,
+    ) {
+        let random = self.random.next();
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let failing_since = task.job.failing_since.unwrap_or(now.wall);
+        if policy::gives_up(&self.limits.retry, failing_since, now.wall) {
+            let doubtful = matches!(task.job.stage, Stage::Completing(_, Doubt::MayHaveActed));
+            if doubtful {
+                self.step(id, Step::Unresolved { reason, candidates: Vec::new() }, context, false);
+                self.forget(id);
+            } else {
+                self.fail(id, reason, context);
+            }
+            return;
+        }
+        let attempts = task.job.attempts;
+        let after = after.unwrap_or_else(|| policy::backoff(&self.limits.retry, attempts, random));
+        let due = now + after;
+        task.not_before = due.boot;
+        let queued = task.job.stage.state() == State::Queued;
+        let step = Step::PutOff { due: due.wall, reason, attempts: attempts + 1, failing_since };
+        self.step(id, step, context, false);
+        let waiting = self.tasks.values().filter(|task| task.not_before > now.boot).count();
+        let opened = self.tasks.get(&id).is_some_and(|task| task.opened.is_some());
+        if queued && !opened && waiting > WAITING_HERE {
+            self.queue.wake_at(Some(due.wall));
+            self.forget(id);
+        }
+    }
+
+    fn fail(&mut self, id: JobId, reason: Reason, context: Context) {
+        self.cancel_open_upload(id);
+        self.step(id, Step::Failed(reason), context, false);
+        self.forget(id);
+    }
+
+    fn vanished(&mut self, id: JobId, reason: Option<Reason>, context: Context) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let (folder, path) = (task.job.subject.folder, task.job.subject.path.clone());
+        self.cancel_open_upload(id);
+        if reason.is_some() {
+            self.effects.push(Effect::LookAgain(folder, path));
+        }
+        self.step(id, Step::Gone(reason), context, false);
+        self.forget(id);
+    }
+
+    pub(super) fn cancel_open_upload(&mut self, id: JobId) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let session = task.opened.as_ref().or_else(|| task.job.stage.session());
+        let account = task.job.subject.account.clone();
+        if let Some(upload) = session.map(|session| session.upload.clone()) {
+            self.cancel_upload(id, account, upload);
+        }
+    }
+
+    /// Something before the server takes no body of this size: remember it, and send smaller ones.
+    fn smaller_parts(&mut self, id: JobId, running: &Running, reason: Reason, context: Context, now: Now) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let session = task.opened.as_ref().or_else(|| task.job.stage.session());
+        let largest = session
+            .and_then(|session| session.parts.iter().map(|part| part.range.end - part.range.start).max())
+            .unwrap_or(plan::MAX_PART_BYTES);
+        let cap = largest / 2;
+        if cap < LEAST_CAP {
+            self.fail(id, reason, context);
+            return;
+        }
+        let server = self.server_of(&running.account);
+        let known = self.part_caps.entry(server).or_insert(cap);
+        *known = (*known).min(cap);
+        self.restart(id, reason, context, now);
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.refused_before = false;
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The part of the queue that is in memory: the beginning of each line, refilled from the store.
+//!
+//! Memory is bounded by the number of folders, not of queued files. A line that the store has more of takes no new jobs
+//! at its end, since their rows come up in their turn.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+
+use super::super::job::{FolderId, Job, JobId};
+use super::super::plan::LANE_BYTES;
+use super::super::time::Wall;
+use super::Line;
+
+/// Jobs of a line in memory at most.
+const WINDOW: usize = 256;
+
+/// A line that is shorter than this is refilled.
+const LOW: usize = WINDOW / 4;
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    lines: BTreeMap<Line, Waiting>,
+    paused: BTreeSet<FolderId>,
+    /// Whose turn it was last, by kind of line.
+    last: [Option<FolderId>; 2],
+    /// Jobs that left the board while a line was being loaded: what was read of them may be older than what was written.
+    left: HashSet<JobId>,
+    next_due: Option<Wall>,
+    /// Jobs that failed before this moment failed because of a hold.
+    held_until: Option<Wall>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    /// The store has queued jobs of this line that are not here.
+    more: bool,
+    /// A refill is on its way.
+    asked: bool,
+}
+
+impl Queue {
+    /// These folders are in force. Their lines are loaded from the store as soon as they are wanted.
+    pub(super) fn set_folders(&mut self, folders: &[(FolderId, bool)]) {
+        self.paused = folders.iter().filter(|(_, paused)| *paused).map(|(folder, _)| *folder).collect();
+        self.lines.retain(|line, _| folders.iter().any(|(folder, _)| *folder == line.folder));
+        for (folder, _) in folders {
+            for lane in [true, false] {
+                self.lines.entry(Line { folder: *folder, lane }).or_default().more = true;
+            }
+        }
+    }
+
+    pub(super) fn set_paused(&mut self, folder: FolderId, paused: bool) {
+        if paused {
+            self.paused.insert(folder);
+        } else {
+            self.paused.remove(&folder);
+        }
+    }
+
+    pub(super) fn is_paused(&self, folder: FolderId) -> bool {
+        self.paused.contains(&folder)
+    }
+
+    /// Adds a job whose row is committed.
+    pub(super) fn push(&mut self, job: Job) {
+        let Some(waiting) = self.lines.get_mut(&line_of(&job)) else { return };
+        if waiting.jobs.iter().any(|one| one.id == job.id) {
+            return;
+        }
+        if job.bumped {
+            waiting.jobs.push_front(job);
+        } else if waiting.more || waiting.asked || waiting.jobs.len() >= WINDOW {
+            waiting.more = true;
+        } else {
+            waiting.jobs.push_back(job);
+        }
+    }
+
+    /// Puts a job back at the head of its line.
+    pub(super) fn push_first(&mut self, job: Job) {
+        if let Some(waiting) = self.lines.get_mut(&line_of(&job)) {
+            waiting.jobs.push_front(job);
+        }
+    }
+
+    pub(super) fn refilled(
+        &mut self,
+        line: Line,
+        jobs: Vec<Job>,
+        more: bool,
+        next_due: Option<Wall>,
+        known: impl Fn(JobId) -> bool,
+    ) {
+        let Some(waiting) = self.lines.get_mut(&line) else { return };
+        waiting.asked = false;
+        waiting.more = more;
+        let here: HashSet<JobId> = waiting.jobs.iter().map(|job| job.id).collect();
+        for mut job in jobs {
+            if here.contains(&job.id) || known(job.id) || self.left.contains(&job.id) {
+                continue;
+            }
+            if job.failing_since < self.held_until {
+                job.failing_since = None;
+            }
+            waiting.jobs.push_back(job);
+        }
+        self.wake_at(next_due);
+        if self.lines.values().all(|waiting| !waiting.asked) {
+            self.left.clear();
+        }
+    }
+
+    /// The lines that want to be refilled, each asked for once.
+    pub(super) fn to_refill(&mut self, now: Wall) -> Vec<(Line, usize)> {
+        if self.next_due.is_some_and(|due| due <= now) {
+            self.next_due = None;
+            self.lines.values_mut().for_each(|waiting| waiting.more = true);
+        }
+        let paused = &self.paused;
+        let low = self.lines.iter_mut().filter(|(line, waiting)| {
+            waiting.more && !waiting.asked && waiting.jobs.len() < LOW && !paused.contains(&line.folder)
+        });
+        low.map(|(line, waiting)| {
+            waiting.asked = true;
+            // What is on the board comes up again in the answer and is passed over, so ask for as much more.
+            (*line, 2 * WINDOW)
+        })
+        .collect()
+    }
+
+    /// The next job of its kind: round-robin over the folders, bumped ones first, then the oldest.
+    pub(super) fn pop(&mut self, lane: bool, may: impl Fn(&Job) -> bool) -> Option<Job> {
+        let paused = &self.paused;
+        let ready = |line: &Line, waiting: &Waiting| {
+            line.lane == lane && !paused.contains(&line.folder) && waiting.jobs.front().is_some_and(&may)
+        };
+        let ready: Vec<Line> =
+            self.lines.iter().filter(|(line, waiting)| ready(line, waiting)).map(|(line, _)| *line).collect();
+        let bumped = |line: &&Line| {
+            self.lines.get(*line).and_then(|waiting| waiting.jobs.front()).is_some_and(|job| job.bumped)
+        };
+        let last = self.last[usize::from(lane)];
+        let chosen = ready
+            .iter()
+            .find(bumped)
+            .or_else(|| ready.iter().find(|line| Some(line.folder) > last))
+            .or(ready.first())
+            .copied()?;
+        self.last[usize::from(lane)] = Some(chosen.folder);
+        self.lines.get_mut(&chosen)?.jobs.pop_front()
+    }
+
+    /// Takes a job out wherever it waits.
+    pub(super) fn remove(&mut self, id: JobId) -> Option<Job> {
+        self.lines.values_mut().find_map(|waiting| {
+            let place = waiting.jobs.iter().position(|job| job.id == id)?;
+            waiting.jobs.remove(place)
+        })
+    }
+
+    /// The job left the board.
+    pub(super) fn left(&mut self, id: JobId) {
+        if self.lines.values().any(|waiting| waiting.asked) {
+            self.left.insert(id);
+        }
+    }
+
+    pub(super) fn wake_at(&mut self, due: Option<Wall>) {
+        self.next_due = [self.next_due, due].into_iter().flatten().min();
+    }
+
+    pub(super) fn next_due(&self) -> Option<Wall> {
+        self.next_due
+    }
+
+    pub(super) fn held_until(&mut self, wall: Wall) {
+        self.held_until = Some(wall);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.next_due.is_none()
+            && self.lines.iter().all(|(line, waiting)| {
+                self.paused.contains(&line.folder)
+                    || (waiting.jobs.is_empty() && !waiting.more && !waiting.asked)
+            })
+    }
+}
+
+fn line_of(job: &Job) -> Line {
+    Line { folder: job.subject.folder, lane: job.subject.fingerprint.bytes <= LANE_BYTES }
+}

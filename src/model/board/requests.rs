@@ -1,0 +1,124 @@
+//! What commands ask for. A request is one more event, so that `cancel` against a complete under way is a cell of the
+//! table and not a race.
+
+use super::super::job::{FolderId, Job, JobId, Stage, Step};
+use super::super::time::Now;
+use super::task::Task;
+use super::{Board, Context, Effect};
+
+/// A command's request.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Its row.
+    pub id: i64,
+    /// What is wanted.
+    pub ask: Ask,
+}
+
+/// What a command wants.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Stop sending, of one folder or all.
+    Pause(Option<FolderId>),
+    /// Go on sending, and try at once whatever is on hold.
+    Resume(Option<FolderId>),
+    /// Try a job again that ended; with its row as the store has it.
+    Retry(Box<Job>),
+    /// Stop a job.
+    Cancel(Box<Job>),
+    /// Make a job the next to be opened.
+    Bump(Box<Job>),
+}
+
+impl Board {
+    pub(super) fn asked(&mut self, request: Request, now: Now) {
+        let text = match request.ask {
+            Ask::Pause(folder) => self.pause(folder, true, now),
+            Ask::Resume(folder) => self.pause(folder, false, now),
+            Ask::Retry(job) => self.retry(*job),
+            Ask::Cancel(job) => self.cancel(*job),
+            Ask::Bump(job) => self.bump(*job, now),
+        };
+        self.effects.push(Effect::Answer { request: request.id, text });
+    }
+
+    fn pause(&mut self, folder: Option<FolderId>, paused: bool, now: Now) -> String {
+        match folder {
+            None => self.paused = paused,
+            Some(folder) => self.queue.set_paused(folder, paused),
+        }
+        for task in
+            self.tasks.values_mut().filter(|task| folder.is_none_or(|one| one == task.job.subject.folder))
+        {
+            task.was_held = true;
+            if !paused {
+                task.not_before = now.boot;
+            }
+        }
+        if !paused {
+            self.gates.probe_all_now(now.boot);
+        }
+        self.effects.push(Effect::Paused { folder, paused });
+        if paused { "paused".into() } else { "resumed".into() }
+    }
+
+    fn retry(&mut self, job: Job) -> String {
+        let (id, state) = (job.id, job.stage.state());
+        if !matches!(job.stage, Stage::Failed | Stage::Cancelled | Stage::Skipped) {
+            return format!(
+                "job {} is {state}; only failed, cancelled and skipped jobs can be tried again",
+                id.0
+            );
+        }
+        self.step_of(job, Step::Requeued);
+        if let Some(task) = self.tasks.remove(&id) {
+            self.queue.push_first(task.job);
+        }
+        format!("job {} is queued again", id.0)
+    }
+
+    fn cancel(&mut self, job: Job) -> String {
+        let id = job.id;
+        let state = self.current(&job).stage.state();
+        match self.current(&job).stage {
+            Stage::Queued | Stage::Sending(_) => {
+                self.cancel_open_upload(id);
+                self.queue.remove(id);
+                self.step_of(job, Step::Cancelled);
+                self.forget(id);
+                format!("job {} is cancelled", id.0)
+            }
+            Stage::Completing(..) => format!("too late: the File of job {} is being made", id.0),
+            _ => format!("job {} is {state} already", id.0),
+        }
+    }
+
+    fn bump(&mut self, job: Job, now: Now) -> String {
+        let id = job.id;
+        if self.current(&job).stage.state().has_ended() {
+            return format!("job {} is {} already", id.0, self.current(&job).stage.state());
+        }
+        let waits = matches!(self.current(&job).stage, Stage::Queued) && !self.tasks.contains_key(&id);
+        self.queue.remove(id);
+        self.step_of(job, Step::Bumped);
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.not_before = now.boot;
+        }
+        if let Some(task) = waits.then(|| self.tasks.remove(&id)).flatten() {
+            self.queue.push_first(task.job);
+        }
+        format!("job {} is next", id.0)
+    }
+
+    /// The job as the board has it, if it does; else as the store has it.
+    fn current<'a>(&'a self, job: &'a Job) -> &'a Job {
+        self.tasks.get(&job.id).map_or(job, |task| &task.job)
+    }
+
+    /// Takes a step for a job whether or not it was on the board.
+    fn step_of(&mut self, job: Job, step: Step) {
+        let id: JobId = job.id;
+        self.tasks.entry(id).or_insert_with(|| Task::new(job));
+        self.step(id, step, Context::default(), false);
+    }
+}
