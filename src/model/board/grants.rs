@@ -28,7 +28,7 @@ impl Board {
         self.give_up_expired(now);
         if !self.gates.is_held(&Scope::Store) {
             self.carry_on(now);
-            if !self.stopping && !self.paused {
+            if !self.stopping {
                 self.fill_slots(now);
                 self.fill_lane(now);
             }
@@ -191,7 +191,7 @@ impl Board {
     /// Whether a request of this task may start now.
     fn startable(&self, task: &Task, now: Boot) -> Gate {
         let completing = matches!(task.job.stage, Stage::Completing(..));
-        let paused = self.paused || self.queue.is_paused(task.job.subject.folder);
+        let paused = self.queue.is_paused(task.job.subject.folder);
         if task.not_before > now || (paused && !completing) { Gate::Shut } else { self.gate(task, now) }
     }
 

@@ -8,6 +8,8 @@ mod grants;
 mod outcomes;
 mod queue;
 mod requests;
+#[cfg(test)]
+mod simulation;
 mod task;
 
 use std::collections::{BTreeMap, HashMap};
@@ -125,10 +127,10 @@ pub enum Effect {
     Refill(Line, usize),
     /// The file is another version by now: look at it anew.
     LookAgain(FolderId, super::file::RelativePath),
-    /// Folders are paused, or not any more.
+    /// A folder is paused, or not any more.
     Paused {
-        /// Which; none for all.
-        folder: Option<FolderId>,
+        /// Which.
+        folder: FolderId,
         /// Whether they are.
         paused: bool,
     },
@@ -269,7 +271,6 @@ pub struct Board {
     part_caps: HashMap<String, u64>,
     random: Random,
     stopping: bool,
-    paused: bool,
     effects: Vec<Effect>,
 }
 
@@ -326,7 +327,6 @@ impl Board {
             part_caps: HashMap::new(),
             random: Random(seed | 1),
             stopping: false,
-            paused: false,
             effects: Vec::new(),
         }
     }
@@ -404,9 +404,9 @@ impl Board {
         self.tasks.values().map(|task| &task.job)
     }
 
-    /// Whether everything is paused.
-    pub fn is_paused(&self) -> bool {
-        self.paused
+    /// Whether this folder is paused.
+    pub fn is_paused(&self, folder: FolderId) -> bool {
+        self.queue.is_paused(folder)
     }
 
     /// Ends every operation: the time to drain is over.

@@ -58,6 +58,10 @@ impl Queue {
         }
     }
 
+    pub(super) fn folders(&self) -> Vec<FolderId> {
+        self.lines.keys().filter(|line| line.lane).map(|line| line.folder).collect()
+    }
+
     pub(super) fn is_paused(&self, folder: FolderId) -> bool {
         self.paused.contains(&folder)
     }
@@ -176,6 +180,11 @@ impl Queue {
 
     pub(super) fn held_until(&mut self, wall: Wall) {
         self.held_until = Some(wall);
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lines.values().map(|waiting| waiting.jobs.len()).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -43,9 +43,9 @@ impl Board {
     }
 
     fn pause(&mut self, folder: Option<FolderId>, paused: bool, now: Now) -> String {
-        match folder {
-            None => self.paused = paused,
-            Some(folder) => self.queue.set_paused(folder, paused),
+        for folder in folder.map_or_else(|| self.queue.folders(), |folder| vec![folder]) {
+            self.queue.set_paused(folder, paused);
+            self.effects.push(Effect::Paused { folder, paused });
         }
         for task in
             self.tasks.values_mut().filter(|task| folder.is_none_or(|one| one == task.job.subject.folder))
@@ -58,7 +58,6 @@ impl Board {
         if !paused {
             self.gates.probe_all_now(now.boot);
         }
-        self.effects.push(Effect::Paused { folder, paused });
         if paused { "paused".into() } else { "resumed".into() }
     }
 

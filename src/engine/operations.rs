@@ -1,0 +1,256 @@
+//! Performs one granted operation with the account's client and the source, and returns its outcome. No loop, no
+//! decision: what an outcome means is for the board.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use super::Message;
+use crate::api::{Client, NewUpload};
+use crate::clock::Clock;
+use crate::model::answer::{FileId, PartId, UploadId};
+use crate::model::board::{Done, Event, Grant, OperationId, Outcome, Work};
+use crate::model::failure::{Facts, Failure, SourceFailure};
+use crate::model::file::Digest;
+use crate::model::job::{AccountName, FolderId, JobId, Subject};
+use crate::source::{Source, Still};
+
+/// What operations work with: the hands, and what they have under way.
+#[derive(Debug)]
+pub struct Operations {
+    clients: HashMap<AccountName, Client>,
+    folders: HashMap<FolderId, PathBuf>,
+    clock: Clock,
+    under_way: Mutex<HashMap<OperationId, UnderWay>>,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    job: Option<JobId>,
+    /// Bytes of the file that were handed to the connection so far.
+    progress: Arc<AtomicU64>,
+    abort: CancellationToken,
+}
+
+type Performed = Result<(Done, Option<Facts>), Failure>;
+
+impl Operations {
+    /// Operations with these clients on these folders.
+    pub fn new(
+        clients: HashMap<AccountName, Client>,
+        folders: HashMap<FolderId, PathBuf>,
+        clock: Clock,
+    ) -> Operations {
+        Operations { clients, folders, clock, under_way: Mutex::default() }
+    }
+
+    /// The client of an account.
+    pub fn client(&self, account: &AccountName) -> Option<&Client> {
+        self.clients.get(account)
+    }
+
+    /// Where a folder lies.
+    pub fn folder(&self, folder: FolderId) -> Option<&Path> {
+        self.folders.get(&folder).map(PathBuf::as_path)
+    }
+
+    /// Performs `grant` in a task of its own; its outcome goes to `engine` in any case, a panic included.
+    pub fn start(self: &Arc<Self>, grant: Grant, engine: mpsc::Sender<Message>) {
+        let abort = CancellationToken::new();
+        let progress = Arc::new(AtomicU64::new(0));
+        let one = UnderWay { job: grant.job, progress: progress.clone(), abort: abort.clone() };
+        self.lock().insert(grant.id, one);
+        let operations = self.clone();
+        let began = self.clock.now().boot;
+        tokio::spawn(async move {
+            let id = grant.id;
+            let performer = operations.clone();
+            // A task of its own, so that a panic in it ends one operation and is told.
+            let mut task = tokio::spawn(async move { performer.perform(&grant, progress).await });
+            let performed = tokio::select! {
+                joined = &mut task => Some(joined),
+                () = abort.cancelled() => {
+                    task.abort();
+                    // It may have ended in the same moment, and then its answer counts.
+                    Some(task.await).filter(|joined| !joined.as_ref().is_err_and(tokio::task::JoinError::is_cancelled))
+                }
+            };
+            let interrupted = performed.is_none();
+            let (result, facts) = match performed {
+                Some(Ok(Ok((done, facts)))) => (Ok(done), facts),
+                Some(Ok(Err(failure))) => (Err(failure), None),
+                Some(Err(error)) => (Ok(Done::Panicked(panic_text(error))), None),
+                None => (Err(Failure::Transport { message: "interrupted".into() }), None),
+            };
+            operations.lock().remove(&id);
+            let took = operations.clock.now().boot.since(began);
+            let outcome = Outcome { result, facts, took, interrupted };
+            // The engine is gone only when the service ends, and then nobody wants to know.
+            let _ = engine.send(Message::Event(Event::Done(id, outcome))).await;
+        });
+    }
+
+    /// Ends an operation soon.
+    pub fn abort(&self, id: OperationId) {
+        if let Some(one) = self.lock().get(&id) {
+            one.abort.cancel();
+        }
+    }
+
+    /// Bytes of each job's Parts that are on their way.
+    pub fn in_flight(&self) -> HashMap<JobId, u64> {
+        let mut sum = HashMap::new();
+        for one in self.lock().values() {
+            if let Some(job) = one.job {
+                *sum.entry(job).or_default() += one.progress.load(std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        sum
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<OperationId, UnderWay>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn perform(&self, grant: &Grant, progress: Arc<AtomicU64>) -> Performed {
+        let Some(client) = self.clients.get(&grant.account) else {
+            let message = format!("account {} is not in the configuration any more", grant.account.0);
+            return Err(Failure::Connect { message });
+        };
+        match &grant.work {
+            Work::Create(subject) => create(client, subject).await,
+            Work::Part { subject, upload, range, .. } => {
+                let source = self.open(subject).await?;
+                let (part, digest, facts) = send(client, upload, &source, range.clone(), progress).await?;
+                Ok((Done::PartStored(part, digest), Some(facts)))
+            }
+            Work::Whole { subject, upload, checksum } => {
+                let source = self.open(subject).await?;
+                let md5 = if *checksum { Some(source.md5().await.map_err(Failure::Source)?) } else { None };
+                let range = 0..subject.fingerprint.bytes;
+                let (part, digest, facts) = send(client, upload, &source, range.clone(), progress).await?;
+                verify(&source, &[(range, digest)]).await?;
+                Ok((Done::WholeStored(part, digest, md5), Some(facts)))
+            }
+            Work::Hash(subject) => {
+                let source = self.open(subject).await?;
+                Ok((Done::Hashed(source.md5().await.map_err(Failure::Source)?), None))
+            }
+            Work::Verify { subject, sent } => {
+                let source = self.open_changed(subject, sent).await?;
+                verify(&source, sent).await?;
+                Ok((Done::Verified, None))
+            }
+            Work::Complete { upload, parts, md5 } => {
+                let (answer, facts) = client.complete(upload, parts, md5.as_deref()).await?;
+                Ok((Done::Completed(answer), Some(facts)))
+            }
+            Work::Cancel(upload) => {
+                let (_, facts) = client.cancel(upload).await?;
+                Ok((Done::Cancelled, Some(facts)))
+            }
+            Work::Probe => {
+                let (_, facts) = client.list_files(None, 1, None::<&FileId>).await?;
+                Ok((Done::Probed, Some(facts)))
+            }
+        }
+    }
+
+    /// Opens the file as exactly the version that was queued.
+    async fn open(&self, subject: &Subject) -> Result<Source, Failure> {
+        let source = self.open_any(subject).await?;
+        match source.is(&subject.fingerprint) {
+            Ok(()) => Ok(source),
+            // A touch, a chmod or a hard link: the bytes are compared before complete.
+            Err(_) if source.fingerprint().differs_in_times_only(&subject.fingerprint) => Ok(source),
+            Err(failure) => Err(Failure::Source(failure)),
+        }
+    }
+
+    /// Opens the file, and compares its bytes with those that were sent if only its times are others.
+    async fn open_changed(&self, subject: &Subject, sent: &[(Range<u64>, Digest)]) -> Result<Source, Failure> {
+        let source = self.open(subject).await?;
+        if source.is(&subject.fingerprint).is_err() {
+            compare(&source, sent).await?;
+        }
+        Ok(source)
+    }
+
+    async fn open_any(&self, subject: &Subject) -> Result<Source, Failure> {
+        let Some(root) = self.folders.get(&subject.folder).cloned() else {
+            let message = "its folder is not in the configuration any more".to_owned();
+            return Err(Failure::Source(SourceFailure::Unreadable { message }));
+        };
+        let path = subject.path.clone();
+        let opened = spawn_blocking(move || Source::open_beneath(&root, &path)).await;
+        flatten(opened)
+    }
+}
+
+async fn create(client: &Client, subject: &Subject) -> Performed {
+    let new = NewUpload {
+        filename: subject.filename.clone(),
+        purpose: subject.purpose.clone(),
+        bytes: subject.fingerprint.bytes,
+        mime_type: subject.mime_type.clone(),
+        expires_after_seconds: subject.expires_after,
+    };
+    let (upload, facts) = client.create(&new).await?;
+    Ok((Done::Created(upload), Some(facts)))
+}
+
+async fn send(
+    client: &Client,
+    upload: &UploadId,
+    source: &Source,
+    range: Range<u64>,
+    progress: Arc<AtomicU64>,
+) -> Result<(PartId, Digest, Facts), Failure> {
+    let length = range.end - range.start;
+    let (body, receipt) = source.reader(range, progress);
+    let (part, facts) = client.add_part(upload, length, body).await?;
+    // The client answers only when it has handed over every byte.
+    let digest = receipt.digest().ok_or(Failure::Source(SourceFailure::Changed))?;
+    Ok((part, digest, facts))
+}
+
+/// Is the open file still the version that was opened, at its path, and with the bytes that were sent?
+async fn verify(source: &Source, sent: &[(Range<u64>, Digest)]) -> Result<(), Failure> {
+    let looked = source.clone();
+    match flatten(spawn_blocking(move || looked.still()).await)? {
+        Still::Same => Ok(()),
+        Still::TimesOnly => compare(source, sent).await,
+    }
+}
+
+async fn compare(source: &Source, sent: &[(Range<u64>, Digest)]) -> Result<(), Failure> {
+    for (range, digest) in sent {
+        if source.digest_of(range.clone()).await.map_err(Failure::Source)? != *digest {
+            return Err(Failure::Source(SourceFailure::Changed));
+        }
+    }
+    Ok(())
+}
+
+fn flatten<T>(joined: Result<Result<T, SourceFailure>, tokio::task::JoinError>) -> Result<T, Failure> {
+    match joined {
+        Ok(result) => result.map_err(Failure::Source),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+fn panic_text(error: tokio::task::JoinError) -> String {
+    let Ok(panic) = error.try_into_panic() else { return "the task was cancelled".into() };
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}
+
+/// How long the service waits for Parts in flight when it is told to end.
+pub const DRAIN: Duration = Duration::from_secs(20);
