@@ -1,1 +1,3 @@
 //! upspool.
+
+pub mod config;
