@@ -45,25 +45,33 @@ impl Places {
 }
 
 /// The file that is in force, if there is one. One that is named must be there.
-pub(super) fn find_file(sources: &Sources) -> Result<Option<PathBuf>, Fault> {
+pub(super) fn find_file(sources: &Sources, faults: &mut Vec<Fault>) -> Option<PathBuf> {
     let named = match (&sources.config_flag, sources.path("UPSPOOL_CONFIG")) {
         (Some(file), _) => Some((Place::Flag("--config"), file.clone())),
         (None, Some(file)) => Some((Place::Variable("UPSPOOL_CONFIG".into()), file)),
         (None, None) => None,
     };
-    if let Some((place, file)) = named {
-        return if is_there(&file) {
-            Ok(Some(std::path::absolute(&file).unwrap_or(file)))
-        } else {
-            Err(Fault::new(place, "", format!("{} does not exist", file.display()))
-                .remedy("name a file that is there, or none to use the usual places"))
-        };
+    let Some((place, file)) = named else {
+        return usual_files(sources).into_iter().find(|file| is_there(file));
+    };
+    if is_there(&file) {
+        return Some(std::path::absolute(&file).unwrap_or(file));
     }
-    Ok(usual_files(sources).into_iter().find(|file| is_there(file)))
+    faults.push(
+        Fault::new(place, "", format!("{} does not exist", file.display()))
+            .remedy("name a file that is there, or none to use the usual places"),
+    );
+    None
 }
 
 /// Lays the layers over each other, the weakest first: SDK variables, file, environment.
-pub(super) fn merge(sdk: Table, mut file: Table, env: Table, places: &Places) -> Result<Raw, Fault> {
+pub(super) fn merge(
+    sdk: Table,
+    mut file: Table,
+    env: Table,
+    places: &Places,
+    faults: &mut Vec<Fault>,
+) -> Option<Raw> {
     // The crate would mix two tables of one key; a setting is taken whole from one layer.
     if env.get("api").is_some_and(|api| api.get("query").is_some())
         && let Some(Value::Table(api)) = file.get_mut("api")
@@ -73,13 +81,15 @@ pub(super) fn merge(sdk: Table, mut file: Table, env: Table, places: &Places) ->
     let merged = [sdk, file, env]
         .into_iter()
         .fold(config::Config::builder(), |builder, table| builder.add_source(Layer(table)))
-        .build()
-        .map_err(|why| Fault::new(places.of(""), "", why.to_string()))?;
-    // Every value was checked before, so this fails only if schema and types have drifted apart.
-    serde_path_to_error::deserialize(merged).map_err(|why| {
-        let key = why.path().to_string();
-        Fault::new(places.of(&key), key, why.into_inner().to_string())
-    })
+        .build();
+    let (key, why) = match merged.map(serde_path_to_error::deserialize::<_, Raw>) {
+        Ok(Ok(raw)) => return Some(raw),
+        // Every value was checked before, so this fails only if schema and types have drifted apart.
+        Ok(Err(why)) => (why.path().to_string(), why.into_inner().to_string()),
+        Err(why) => (String::new(), why.to_string()),
+    };
+    faults.push(Fault::new(places.of(&key), key, why));
+    None
 }
 
 /// What `UPSPOOL__TABLE__KEY` variables say.

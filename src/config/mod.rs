@@ -19,6 +19,8 @@ mod layers;
 mod raw;
 mod schema;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod units;
 mod validate;
 
@@ -65,10 +67,7 @@ pub struct Overrides {
 /// All that is wrong with it, in the order of the file.
 pub fn load(sources: &Sources, overrides: &Overrides) -> Result<Config, Faults> {
     let mut faults = Vec::new();
-    let source = layers::find_file(sources).unwrap_or_else(|fault| {
-        faults.push(fault);
-        None
-    });
+    let source = layers::find_file(sources, &mut faults);
     let mut places = Places::new(source.clone());
     let text = match source.as_deref().map(std::fs::read_to_string) {
         Some(Ok(text)) => text,
@@ -83,12 +82,11 @@ pub fn load(sources: &Sources, overrides: &Overrides) -> Result<Config, Faults> 
     let file = file::read(path, &text, with_folders, &mut places, &mut faults);
     let env = layers::read_environment(&sources.env, &mut places, &mut faults);
     let sdk = layers::read_sdk_variables(sources, &mut places, &mut faults);
-    let config = layers::merge(sdk, file, env, &places)
-        .map(|raw| validate::validate(raw, source, sources, overrides, &places, &mut faults))
-        .map_err(|fault| faults.push(fault));
+    let config = layers::merge(sdk, file, env, &places, &mut faults)
+        .map(|raw| validate::validate(raw, source, sources, overrides, &places, &mut faults));
     faults.sort_by_key(|fault| file::line_of(&fault.place));
     match config {
-        Ok(config) if faults.is_empty() => Ok(config),
+        Some(config) if faults.is_empty() => Ok(config),
         _ => Err(Faults(faults)),
     }
 }

@@ -186,7 +186,7 @@ mod tests {
         assert_eq!("64M".parse::<Size>(), Err(format!("no unit \"M\"; {sizes}")));
         assert_eq!("64".parse::<Size>(), Err(format!("no unit; {sizes}")));
         assert_eq!("MiB".parse::<Size>(), Err("no number".into()));
-        assert_eq!("-1 MiB".parse::<Size>().is_err(), true);
+        assert!("-1 MiB".parse::<Size>().is_err());
         assert_eq!("30 parsecs".parse::<Time>(), Err(format!("no unit \"parsecs\"; {times}")));
         assert_eq!("30".parse::<Time>(), Err(format!("no unit; {times}")));
         assert_eq!("15M".parse::<Time>(), Err(format!("no unit \"M\"; {times}")));
