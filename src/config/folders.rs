@@ -1,7 +1,6 @@
-//! The folders: built, compared with each other, and looked for on the disk.
+//! The folders: built, and compared with each other.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -11,50 +10,11 @@ use super::globs::Patterns;
 use super::layers::{Places, nearest};
 use super::raw::{AutoOr, RawFolder, RawReceipt};
 use super::settings::{
-    Account, AfterFailure, AfterUpload, Config, DEFAULT_ACCOUNT, Existing, Folder, PURPOSES, Preflight,
-    Receipt, Settle, WatchMode,
+    Account, AfterFailure, AfterUpload, DEFAULT_ACCOUNT, Existing, Folder, PURPOSES, Preflight, Receipt,
+    Settle, Store, WatchMode,
 };
 use super::units::Time;
 use super::validate::or;
-
-impl Config {
-    /// Whether the folders are there and can be read; one fault each, `folder-missing` or
-    /// `folder-unreadable`. That there is no folder at all is a fault too.
-    pub fn check_folders(&self) -> Vec<Fault> {
-        if self.folders.is_empty() {
-            let place = self.source.clone().map_or(Place::Default, Place::File);
-            return vec![
-                Fault::new(place, "folder", "there is none to watch")
-                    .remedy("add a [[folder]] with path and purpose, or say --watch DIR --purpose P"),
-            ];
-        }
-        self.folders.iter().filter_map(missing).collect()
-    }
-
-    /// Whether the accounts that folders use have a key that can be read and a `ca_file` that can be
-    /// opened; one fault each, `key-missing` or `config-invalid`.
-    pub fn check_accounts(&self) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        let in_use = |account: &&Account| self.folders.iter().any(|folder| folder.account == account.name);
-        for account in self.accounts.values().filter(in_use) {
-            let table = account.table();
-            if let Err(why) = account.key.read() {
-                faults.push(
-                    Fault::new(account.key_place.clone(), format!("{table}.key_file"), why.to_string())
-                        .remedy("put the key alone into a file that the service may read, and say key_file")
-                        .code("key-missing"),
-                );
-            }
-            if let Some(ca_file) = &account.ca_file
-                && let Err(why) = std::fs::File::open(ca_file)
-            {
-                let message = format!("{} cannot be read: {why}", ca_file.display());
-                faults.push(Fault::new(account.ca_place.clone(), format!("{table}.ca_file"), message));
-            }
-        }
-        faults
-    }
-}
 
 /// The folders of the file. One without a path is left out; the schema has complained.
 pub(super) fn from_file(
@@ -112,14 +72,18 @@ pub(super) fn from_flags(
 
 /// Folders that hold each other, bear one name, or lie in the state directory: each file has one
 /// folder, and what the service writes is never taken for a file.
+///
+/// `resolve` is [`spelt`] when the configuration is read, so that a network file system that hangs
+/// does not keep `status` from answering, and [`real`] before the service runs.
 pub(super) fn check_overlap(
     folders: &[Folder],
-    state_dir: &Path,
-    state_place: &Place,
+    store: &Store,
+    resolve: fn(&Path) -> PathBuf,
     faults: &mut Vec<Fault>,
 ) {
-    let reals: Vec<PathBuf> = folders.iter().map(|folder| real(&folder.path)).collect();
-    let state_real = real(state_dir);
+    let reals: Vec<PathBuf> = folders.iter().map(|folder| resolve(&folder.path)).collect();
+    let state_dir = &store.state_dir;
+    let state_real = resolve(state_dir);
     for (index, (folder, here)) in folders.iter().zip(&reals).enumerate() {
         let mut fault = |key: &str, message: String, remedy: &str| {
             faults.push(Fault::new(folder.place.clone(), key, message).remedy(remedy));
@@ -154,7 +118,7 @@ pub(super) fn check_overlap(
             let verb = if *here == state_real { "is" } else { "holds" };
             let message = format!("{} {verb} the folder {}", state_dir.display(), folder.path.display());
             faults.push(
-                Fault::new(state_place.clone(), "store.state_dir", message)
+                Fault::new(store.place.clone(), "store.state_dir", message)
                     .remedy("keep the state elsewhere"),
             );
         }
@@ -192,7 +156,7 @@ fn build(
     Some(Folder {
         name,
         // One spelling: no doubled slash, no dot, no slash at the end.
-        path: path.components().collect(),
+        path: spelt(path),
         purpose,
         account: said.account.unwrap_or_else(|| DEFAULT_ACCOUNT.to_owned()),
         recursive: said.recursive.unwrap_or(true),
@@ -227,28 +191,13 @@ fn build(
     })
 }
 
-fn missing(folder: &Folder) -> Option<Fault> {
-    let path = folder.path.display();
-    let (code, message, remedy) = match std::fs::metadata(&folder.path) {
-        Err(why) if why.kind() == ErrorKind::NotFound => {
-            ("folder-missing", format!("{path} does not exist"), "create it, or mount what holds it")
-        }
-        Err(why) => ("folder-unreadable", format!("{path}: {why}"), "let the service's user reach it"),
-        Ok(found) if !found.is_dir() => (
-            "folder-missing",
-            format!("{path} is not a directory"),
-            "name the directory that holds the files",
-        ),
-        Ok(_) => match std::fs::read_dir(&folder.path) {
-            Err(why) => ("folder-unreadable", format!("{path}: {why}"), "let the service's user read it"),
-            Ok(_) => return None,
-        },
-    };
-    Some(Fault::new(folder.place.clone(), "folder.path", message).remedy(remedy).code(code))
+/// The path as it is written.
+pub(super) fn spelt(path: &Path) -> PathBuf {
+    path.components().collect()
 }
 
 /// The path without symbolic links, as far as it exists.
-fn real(path: &Path) -> PathBuf {
+pub(super) fn real(path: &Path) -> PathBuf {
     for ancestor in path.ancestors() {
         if let (Ok(found), Ok(rest)) = (ancestor.canonicalize(), path.strip_prefix(ancestor)) {
             return if rest.as_os_str().is_empty() { found } else { found.join(rest) };

@@ -201,7 +201,7 @@ impl Kind {
 fn show(value: &Value) -> String {
     const LONGEST: usize = 80;
     match value {
-        Value::String(text) if text.contains("sk-") || text.contains('@') => "the value".into(),
+        Value::String(text) if may_be_secret(text) => "the value".into(),
         Value::String(text) if text.chars().count() > LONGEST => {
             format!("\"{}…\"", text.chars().take(LONGEST).collect::<String>())
         }
@@ -211,4 +211,10 @@ fn show(value: &Value) -> String {
         Value::Table(_) => "a table".into(),
         other => other.to_string(),
     }
+}
+
+/// A word that begins as OpenAI's keys do, or a URL with a user in it.
+fn may_be_secret(text: &str) -> bool {
+    text.split(|c: char| !c.is_alphanumeric() && c != '-' && c != '_').any(|word| word.starts_with("sk-"))
+        || (text.contains("://") && text.contains('@'))
 }

@@ -4,8 +4,8 @@
 //! In the order in which a setting passes: [`layers`] finds the file and reads the environment,
 //! [`file`] holds the file against [`schema`] line by line ([`kind`], [`checks`], [`units`] say what
 //! a value may be), the crate `config` lays the layers over each other into [`raw`], and
-//! [`validate`] and [`folders`] compare, fill in and hand out the [`settings`]. [`key`] knows where
-//! the API's key comes from; [`fault`] is how all of them complain. Every fault is collected, so
+//! [`validate`] and [`folders`] compare, fill in and hand out the [`settings`]. [`presence`] looks at
+//! what they name. [`key`] knows where the API's key comes from; [`fault`] is how all of them complain. Every fault is collected, so
 //! that one run of `check` is enough.
 
 mod checks;
@@ -16,6 +16,7 @@ mod globs;
 mod key;
 mod kind;
 mod layers;
+mod presence;
 mod raw;
 mod schema;
 mod settings;
@@ -60,7 +61,7 @@ pub struct Overrides {
 /// Reads the configuration. No file at all is a configuration too: the defaults without a folder.
 ///
 /// What lies outside the configuration is not looked at here, so that `list` works where the key
-/// cannot be read: see [`Config::check_accounts`] and [`Config::check_folders`].
+/// cannot be read: see [`Config::check`].
 ///
 /// # Errors
 ///

@@ -70,8 +70,10 @@ pub struct Account {
     pub answer_timeout: Duration,
     /// The same, for complete.
     pub complete_timeout: Duration,
-    pub(super) key_place: Place,
-    pub(super) ca_place: Place,
+    /// Where the key's source was said.
+    pub key_place: Place,
+    /// Where `ca_file` was said.
+    pub ca_place: Place,
 }
 
 impl Account {
@@ -145,6 +147,8 @@ pub struct Store {
     pub state_dir: PathBuf,
     /// How long requests and Parts of ended jobs are kept.
     pub keep_history: Duration,
+    /// Where `state_dir` was said.
+    pub place: Place,
 }
 
 /// `[log]`.
@@ -230,7 +234,8 @@ pub struct Folder {
     pub on_failed: Vec<String>,
     /// After it a hook is ended.
     pub hook_timeout: Duration,
-    pub(super) place: Place,
+    /// Where `path` was said.
+    pub place: Place,
 }
 
 /// How changes are noticed.

@@ -140,6 +140,18 @@ fn the_sample_has_every_key_and_each_is_as_it_may_be() {
 }
 
 #[test]
+fn a_later_key_has_its_place_in_the_types_already() {
+    let table: toml::Table = uncommented(true).parse().unwrap();
+    let mut faults = Vec::new();
+    let (none, places) = (toml::Table::new(), Places::default());
+    let raw = layers::merge(none.clone(), table, none, &places, &mut faults);
+    assert_eq!(faults, []);
+    let raw = raw.unwrap();
+    assert_eq!(raw.folder[0].after_upload, Some(AfterUpload::Move("done".into())));
+    assert!(raw.status.listen.is_some() && raw.upload.bandwidth_limit.is_some());
+}
+
+#[test]
 fn every_fault_is_one_line_that_says_where_what_and_what_to_do() {
     for (text, expected) in [
         (
@@ -226,7 +238,7 @@ fn every_fault_is_one_line_that_says_where_what_and_what_to_do() {
         ("[accounts.eu]\nkeyfile = 1", "2: accounts.eu.keyfile: unknown key; did you mean \"key_file\"?"),
         (
             "[api]\nbase_url = \"https://proxy/v1\"\n[accounts.eu]",
-            "3: accounts.eu.base_url: is missing, while [api] has its own; say which server this account's key is for, e.g. base_url = \"https://api.openai.com/v1\"",
+            "3: accounts.eu.base_url: is missing, while [api] goes to https://proxy/v1; say which server this account's key is for, e.g. base_url = \"https://api.openai.com/v1\"",
         ),
         (
             "[log]\nlevel = \"verbose\"",
@@ -475,6 +487,13 @@ fn the_environment_is_text_and_is_read_as_what_the_key_is() {
 }
 
 #[test]
+fn names_in_a_query_stay_as_they_are() {
+    let case = Case::new("[api]\nquery = { Api-Version = \"1\", \"a.B[0]\" = \"2\" }\n");
+    let names: Vec<String> = case.config().accounts["default"].query.0.keys().cloned().collect();
+    assert_eq!(names, ["Api-Version", "a.B[0]"]);
+}
+
+#[test]
 fn the_state_lies_where_its_configuration_suggests() {
     let state = |case: &Case| case.config().store.state_dir;
     let case = Case::new("");
@@ -573,13 +592,13 @@ fn folders_that_are_not_there_are_told_apart() {
 
 #[test]
 fn a_link_does_not_hide_that_folders_lie_in_each_other() {
-    let case = Case::new("");
+    let case = Case::new("").env("OPENAI_API_KEY", "sk-1");
     std::fs::create_dir_all(case.path("a/b")).unwrap();
     std::os::unix::fs::symlink(case.path("a/b"), case.path("link")).unwrap();
     let text = |name: &str| format!("[[folder]]\npath = {:?}\npurpose = \"batch\"\n", case.path(name));
     case.write("upspool.toml", &(text("a") + &text("link")));
     assert_eq!(
-        case.faults(),
+        case.lines(&case.config().check().unwrap_err().0),
         ["DIR/upspool.toml:5: folder.path: DIR/link lies in the folder DIR/a; no folder may hold another"]
     );
     // The state directory may lie in a folder: it is left out of it later.

@@ -45,7 +45,7 @@ pub(super) fn validate(
                 Fault::new(
                     places.of(&prefix),
                     format!("{prefix}.base_url"),
-                    "is missing, while [api] has its own",
+                    format!("is missing, while [api] goes to {}", api_account.base_url),
                 )
                 .remedy(format!(
                     "say which server this account's key is for, e.g. base_url = \"{BASE_URL}\""
@@ -63,21 +63,22 @@ pub(super) fn validate(
         }
     }
 
-    let (state_dir, state_place) = state_dir(&raw, source.as_deref(), sources, overrides, places, faults);
+    let (state_dir, place) = state_dir(&raw, source.as_deref(), sources, overrides, places, faults);
     let folders = match &overrides.watch {
         Some((path, purpose)) => {
             folders::from_flags(path, purpose, faults, &mut warnings).into_iter().collect()
         }
         None => folders::from_file(raw.folder, &accounts, places, faults, &mut warnings),
     };
-    folders::check_overlap(&folders, &state_dir, &state_place, faults);
+    let store = Store { state_dir, keep_history: or(raw.store.keep_history, days(90)), place };
+    folders::check_overlap(&folders, &store, folders::spelt, faults);
 
     Config {
         source,
         accounts,
         upload: upload(&raw.upload),
         retry: retry(&raw.retry, places, faults),
-        store: Store { state_dir, keep_history: or(raw.store.keep_history, days(90)) },
+        store,
         log: Log {
             level: raw.log.level.unwrap_or_else(|| "info".into()),
             format: raw.log.format.unwrap_or(LogFormat::Auto),
