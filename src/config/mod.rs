@@ -1,11 +1,11 @@
 //! The configuration: what the file, the environment and the command line say, made into what is in
 //! force.
 //!
-//! In the order in which a setting passes: [`layers`] finds the file and reads the environment,
-//! [`file`] holds the file against [`schema`] line by line ([`kind`], [`checks`], [`units`] say what
-//! a value may be), the crate `config` lays the layers over each other into [`raw`], and
-//! [`validate`] and [`folders`] compare, fill in and hand out the [`settings`]. [`presence`] looks at
-//! what they name. [`key`] knows where the API's key comes from; [`fault`] is how all of them complain. Every fault is collected, so
+//! In the order in which a setting passes: `layers` finds the file and reads the environment,
+//! `file` holds the file against `schema` line by line (`kind`, `checks`, `units` say what
+//! a value may be), the crate `config` lays the layers over each other into `raw`, and
+//! `validate` and `folders` compare, fill in and hand out the `settings`. `presence` looks at
+//! what they name. `key` knows where the API's key comes from; `fault` is how all of them complain. Every fault is collected, so
 //! that one run of `check` is enough.
 
 mod checks;
