@@ -1,4 +1,5 @@
 //! upspool.
 
 pub mod clock;
+pub mod config;
 pub mod model;
