@@ -5,7 +5,7 @@
 //! none expires because it shared.
 
 use super::super::answer::UploadId;
-use super::super::job::{AccountName, Code, Deadline, Job, JobId, Reason, Session, Stage, Step};
+use super::super::job::{AccountName, Code, Deadline, Job, JobId, Reason, Session, Stage, Step, Subject};
 use super::super::plan;
 use super::super::time::{Boot, Now};
 use super::gates::{Gate, Scope};
@@ -85,6 +85,10 @@ impl Board {
                 self.grant(id, Kind::Hash, Vec::new());
             }
             let Some(task) = self.tasks.get(&id) else { continue };
+            // Two Files of one name and size that are made at the same time could not be told apart if an answer is lost.
+            if matches!(next, Next::Verify | Next::Whole) && self.has_busy_twin(id) {
+                continue;
+            }
             match next {
                 Next::Verify => self.grant(id, Kind::Verify, Vec::new()),
                 Next::Create if task.is_small() => self.grant_if(id, Kind::Create, now),
@@ -93,6 +97,25 @@ impl Board {
                 Next::Create | Next::Nothing => {}
             }
         }
+    }
+
+    /// Whether another job of the same account, purpose, name and size is about to be completed.
+    fn has_busy_twin(&self, id: JobId) -> bool {
+        let Some(subject) = self.tasks.get(&id).map(|task| &task.job.subject) else { return false };
+        let key = |subject: &Subject| {
+            (
+                subject.fingerprint.bytes,
+                subject.account.clone(),
+                subject.purpose.clone(),
+                subject.filename.clone(),
+            )
+        };
+        self.tasks.iter().any(|(other, task)| {
+            *other != id
+                && task.job.subject.fingerprint.bytes == subject.fingerprint.bytes
+                && task.is_finishing()
+                && key(&task.job.subject) == key(subject)
+        })
     }
 
     fn fill_slots(&mut self, now: Now) {

@@ -112,10 +112,14 @@ pub enum Effect {
     Abort(OperationId),
     /// Write this step.
     Write {
-        /// The job with the step taken.
+        /// The job.
         job: JobId,
+        /// Its file.
+        subject: Box<Subject>,
         /// Where it was before.
         from: State,
+        /// Where it is now.
+        to: State,
         /// What happened.
         step: Step,
         /// The request behind it.
@@ -419,7 +423,10 @@ impl Board {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let from = task.job.stage.state();
         match task.job.take(&step) {
-            Ok(()) => self.effects.push(Effect::Write { job: id, from, step, context, awaited }),
+            Ok(()) => {
+                let (subject, to) = (Box::new(task.job.subject.clone()), task.job.stage.state());
+                self.effects.push(Effect::Write { job: id, subject, from, to, step, context, awaited });
+            }
             Err(illegal) => {
                 // Every caller asks the stage first, so this is a fault of ours: say so on the job, keep the service.
                 debug_assert!(false, "{illegal}");

@@ -123,6 +123,16 @@ impl Task {
             && !self.under_way.contains(&UnderWay::Hash)
     }
 
+    /// Whether it is completing, or will be as soon as what it has under way ends well.
+    pub(super) fn is_finishing(&self) -> bool {
+        match self.job.stage {
+            Stage::Completing(..) => true,
+            Stage::Sending(_) => self.under_way.contains(&UnderWay::Verify),
+            Stage::Queued => self.opened.is_some() && self.under_way.contains(&UnderWay::Request),
+            _ => false,
+        }
+    }
+
     fn parts_under_way(&self) -> usize {
         self.under_way.iter().filter(|one| matches!(one, UnderWay::Part(_))).count()
     }
