@@ -1,0 +1,87 @@
+//! One line of the log for each thing that happened to a job, with the fields that the manual promises.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use tracing::{debug, info, warn};
+
+use super::operations::Operations;
+use crate::model::board::Context;
+use crate::model::job::{FolderId, JobId, Reason, Step, Subject};
+use crate::text::shown;
+
+/// What the logs call folders.
+#[derive(Debug)]
+pub(super) struct Folders(HashMap<FolderId, (String, PathBuf)>);
+
+impl Folders {
+    pub(super) fn new(names: &HashMap<FolderId, String>, operations: &Operations) -> Folders {
+        let place = |id: &FolderId| operations.folder(*id).map(PathBuf::from).unwrap_or_default();
+        Folders(names.iter().map(|(id, name)| (*id, (name.clone(), place(id)))).collect())
+    }
+
+    /// Tells of a step.
+    pub(super) fn step(&self, job: JobId, subject: &Subject, step: &Step, context: &Context) {
+        let unknown = (String::new(), PathBuf::new());
+        let (folder, root) = self.0.get(&subject.folder).unwrap_or(&unknown);
+        let path = shown(&root.join(&subject.path));
+        let (job, folder, account) = (job.0, folder.as_str(), subject.account.0.as_str());
+        let facts = context.facts.as_ref();
+        let status = facts.map(|facts| facts.status);
+        let request_id = facts.and_then(|facts| facts.request_id.as_deref());
+        let duration_ms = u64::try_from(context.took.as_millis()).unwrap_or(u64::MAX);
+        let whole = subject.fingerprint.bytes;
+        // A macro, since the level of an event has to be known when it is compiled.
+        macro_rules! tell {
+            ($level:ident, $event:literal, { $($field:tt)* }, $($words:tt)*) => {
+                $level!(event = $event, job, folder, path, account, status, request_id, $($field)* $($words)*)
+            };
+        }
+        match step {
+            Step::Opened(session) => {
+                let (upload_id, parts) = (session.upload.0.as_str(), session.parts.len());
+                tell!(info, "upload-opened", { upload_id, bytes = whole, duration_ms, }, "Upload opened, {parts} Parts");
+            }
+            Step::PartStored { index, .. } => {
+                let bytes = context.bytes;
+                tell!(debug, "part-stored", { part = index, bytes, duration_ms, }, "Part {index} stored");
+            }
+            Step::SentWhole { session, .. } => {
+                let upload_id = session.upload.0.as_str();
+                tell!(debug, "part-stored", { upload_id, part = 0, bytes = whole, duration_ms, }, "the one Part stored");
+            }
+            Step::Stored { file, .. } => {
+                let file_id = file.0.as_str();
+                tell!(info, "stored", { file_id, bytes = whole, duration_ms, }, "stored as {file_id}");
+            }
+            Step::PutOff { due, reason, attempts, .. } => {
+                let (code, due) = (reason.code.as_str(), crate::text::rfc3339(*due));
+                let words = &reason.message;
+                tell!(warn, "retry", { attempt = attempts, code, }, "failed, next try at {due}: {words}");
+            }
+            Step::Restarted { reason } => {
+                let (code, words) = (reason.code.as_str(), &reason.message);
+                tell!(warn, "restart", { code, }, "starts again with a new Upload: {words}");
+            }
+            Step::Failed(reason) => {
+                let Reason { code, message, .. } = reason;
+                tell!(warn, "failed", { code = code.as_str(), }, "failed: {message}; {}", code.remedy());
+            }
+            Step::Unresolved { reason, candidates } => {
+                let (code, words) = (reason.code.as_str(), &reason.message);
+                let count = candidates.len();
+                tell!(warn, "unresolved", { code, }, "nobody can tell which File it became, {count} may be: {words}");
+            }
+            Step::Gone(Some(reason)) => {
+                tell!(info, "gone", { code = reason.code.as_str(), }, "{}", reason.message);
+            }
+            Step::Gone(None) => tell!(info, "gone", {}, "vanished before it was sent"),
+            Step::Cancelled => tell!(info, "cancelled", {}, "cancelled by the operator"),
+            Step::Requeued => tell!(info, "queued", { bytes = whole, }, "queued again by the operator"),
+            Step::Hashed(_) | Step::Completing | Step::Bumped => {
+                let step = step.name();
+                tell!(debug, "step", { step, }, "{step}");
+            }
+        }
+    }
+}

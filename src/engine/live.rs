@@ -1,0 +1,183 @@
+//! What is true only now: holds, slots, rates, what is being sent. Served to `status`; kept nowhere.
+
+use serde::{Deserialize, Serialize};
+
+use super::Engine;
+use crate::model::job::Stage;
+use crate::text::{rfc3339, shown};
+
+/// The state of a running service, as `status --json` prints it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Live {
+    /// Of this record; grows with what is added.
+    pub schema: u32,
+    /// Of the program.
+    pub version: String,
+    /// Of the process.
+    pub pid: u32,
+    /// Whether it was told to end.
+    pub stopping: bool,
+    /// Part slots.
+    pub slots: Slots,
+    /// What stops sending.
+    pub holds: Vec<LiveHold>,
+    /// Jobs that are being worked on, the next to expire first.
+    pub active: Vec<LiveJob>,
+    /// How each folder is watched.
+    pub folders: Vec<LiveFolder>,
+    /// Files that have not settled: the first hundred.
+    pub changing: Vec<LiveChanging>,
+    /// How many have not settled.
+    pub changing_count: u64,
+}
+
+/// Requests under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slots {
+    /// Parts of large files being sent.
+    pub parts: usize,
+    /// How many may be: `parallel_parts`, or fewer where the server asked for it.
+    pub of: usize,
+    /// Other requests.
+    pub small: usize,
+}
+
+/// Why nothing is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveHold {
+    /// `account NAME`, `server URL` or `store`.
+    pub scope: String,
+    /// Its code.
+    pub code: String,
+    /// What happened.
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// When it is tried next, RFC 3339.
+    pub next_probe: String,
+    /// Probes that failed.
+    pub probes: u32,
+}
+
+/// A job that is being worked on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveJob {
+    /// Its number.
+    pub id: i64,
+    /// Its folder.
+    pub folder: String,
+    /// Its path, escaped for people.
+    pub path: String,
+    /// Its state.
+    pub state: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Bytes in stored Parts and on their way.
+    pub bytes_sent: u64,
+    /// Parts stored.
+    pub parts_stored: usize,
+    /// Parts in all.
+    pub parts_total: usize,
+    /// Seconds until its Upload expires.
+    pub expires_in: Option<u64>,
+}
+
+/// How a folder is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveFolder {
+    /// Its name.
+    pub name: String,
+    /// Its path, escaped for people.
+    pub path: String,
+    /// `events`, `polling`, `degraded`, `missing` or `starting`.
+    pub state: String,
+    /// Why, where there is a reason.
+    pub why: Option<String>,
+    /// When the last whole scan ended, RFC 3339.
+    pub last_scan: Option<String>,
+    /// Whether sending from it is paused.
+    pub paused: bool,
+}
+
+/// A file that has not settled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveChanging {
+    /// Its folder.
+    pub folder: String,
+    /// Its path below the folder, escaped for people.
+    pub path: String,
+    /// Its size when last seen.
+    pub bytes: u64,
+    /// `changing`, `open-for-writing` or `unknown`.
+    pub why: String,
+    /// For how many seconds it has been waited for.
+    pub seconds: u64,
+}
+
+impl Engine {
+    pub(super) fn live(&self) -> Live {
+        let now = self.parts.clock.now();
+        let (parts, of, small) = self.parts.board.slots();
+        let in_flight = self.parts.operations.in_flight();
+        let mut active: Vec<LiveJob> = self
+            .parts
+            .board
+            .active()
+            .map(|job| {
+                let session = job.stage.session();
+                let stored = session.map_or(0, |session| {
+                    let stored = session.parts.iter().filter(|part| part.stored.is_some());
+                    stored.map(|part| part.range.end - part.range.start).sum()
+                });
+                let expires = session.and_then(|session| match session.deadline {
+                    crate::model::job::Deadline::At(at) => Some(at.since(now.boot).as_secs()),
+                    crate::model::job::Deadline::Unknown => None,
+                });
+                let flying = in_flight.get(&job.id).copied().unwrap_or(0);
+                let bytes = job.subject.fingerprint.bytes;
+                let completing = matches!(job.stage, Stage::Completing(..));
+                LiveJob {
+                    id: job.id.0,
+                    folder: self.parts.folders.get(&job.subject.folder).cloned().unwrap_or_default(),
+                    path: shown(&job.subject.path),
+                    state: job.stage.state().as_str().into(),
+                    bytes,
+                    bytes_sent: if completing { bytes } else { (stored + flying).min(bytes) },
+                    parts_stored: session.map_or(0, crate::model::job::Session::stored_parts),
+                    parts_total: session.map_or(0, |session| session.parts.len()),
+                    expires_in: expires,
+                }
+            })
+            .collect();
+        active.sort_by_key(|job| (job.expires_in.is_none(), job.expires_in, job.id));
+        let holds = self.parts.board.holds().map(|(scope, hold)| LiveHold {
+            scope: scope.to_string(),
+            code: hold.reason.code.as_str().into(),
+            message: hold.reason.message.clone(),
+            remedy: hold.reason.code.remedy().into(),
+            since: rfc3339(hold.since),
+            next_probe: rfc3339(now.wall_at(hold.probe_at)),
+            probes: hold.probes,
+        });
+        let seen = self.parts.hints.seen();
+        let mut folders = seen.folders.clone();
+        for folder in &mut folders {
+            let id = self.parts.folders.iter().find(|(_, name)| **name == folder.name).map(|(id, _)| *id);
+            folder.paused = id.is_some_and(|id| self.parts.board.is_paused(id));
+        }
+        Live {
+            schema: 1,
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            stopping: self.stopping.is_some(),
+            slots: Slots { parts, of, small },
+            holds: holds.collect(),
+            active,
+            folders,
+            changing: seen.changing.clone(),
+            changing_count: seen.changing_count,
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The room that does: the loop that hands events to the board and performs its effects.
+//!
+//! - this file: the loop, the only one that starts operations;
+//! - `operations`: performs one granted operation and returns its outcome;
+//! - `intake`: files that were seen become jobs: settle, known or not, enqueue;
+//! - `requests`: what commands ask for, from rows to events;
+//! - `journal`: one line of the log for each thing that happened to a job;
+//! - `live`: what is true only now, for `status`.
+
+pub mod intake;
+mod journal;
+pub mod live;
+pub mod operations;
+mod requests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::intake::Hints;
+use self::journal::Folders;
+use self::live::Live;
+use self::operations::Operations;
+use crate::clock::Clock;
+use crate::model::board::{Board, Context, Effect, Event, Line};
+use crate::model::job::{Code, FolderId, JobId, Reason, State};
+use crate::model::time::Boot;
+use crate::store::{Health, Store, Write, WriteError, Writer};
+
+/// The longest time without a look at the clock: a machine that slept wakes with all its timers late.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// How often requests of commands are looked for. They are promised to be taken up within a second.
+const REQUESTS_EVERY: Duration = Duration::from_millis(500);
+
+/// How long operations that were told to end are waited for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Messages that wait for the engine at most; who sends more waits.
+pub const MESSAGES: usize = 1024;
+
+/// What is said to the engine.
+#[derive(Debug)]
+pub enum Message {
+    /// Something happened.
+    Event(Event),
+    /// What is true now?
+    Inspect(oneshot::Sender<Live>),
+}
+
+/// Why the engine ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was told to.
+    Stopped,
+    /// Nothing is left to do, and it was started for what was there.
+    Done,
+    /// It was started for what was there, and cannot go on without a person: a hold, or a paused folder.
+    Waiting,
+}
+
+/// What the engine is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The decisions.
+    pub board: Board,
+    /// The time.
+    pub clock: Clock,
+    /// For reading.
+    pub store: Store,
+    /// For writing.
+    pub writer: Writer,
+    /// For all that takes time.
+    pub operations: Arc<Operations>,
+    /// The folders by their rows, with their names, for the logs.
+    pub folders: HashMap<FolderId, String>,
+    /// Where a file is to be looked at again.
+    pub hints: Hints,
+    /// Whether to end when nothing is left to do; then this is told of each job that ended.
+    pub once: Option<mpsc::UnboundedSender<JobId>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Engine {
+    parts: Parts,
+    messages: mpsc::Receiver<Message>,
+    sender: mpsc::Sender<Message>,
+    folders: Folders,
+    /// The last request that was taken up in this run.
+    last_request: i64,
+    stopping: Option<Boot>,
+    aborted: bool,
+}
+
+impl Engine {
+    /// An engine that hears on `messages`, whose other end is `sender`.
+    pub fn new(parts: Parts, messages: mpsc::Receiver<Message>, sender: mpsc::Sender<Message>) -> Engine {
+        let folders = Folders::new(&parts.folders, &parts.operations);
+        Engine { parts, messages, sender, folders, last_request: 0, stopping: None, aborted: false }
+    }
+
+    /// Works until `stop`, and then until Parts in flight have ended, `drain` at most.
+    pub async fn run(mut self, stop: CancellationToken, drain: Duration) -> End {
+        let mut health = self.parts.writer.health();
+        let mut requests = tokio::time::interval(REQUESTS_EVERY);
+        requests.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let now = self.parts.clock.now();
+            if let Some(since) = self.stopping {
+                if self.parts.board.is_drained(now) || now.boot.since(since) >= drain + LAST_WORDS {
+                    return End::Stopped;
+                }
+                if now.boot.since(since) >= drain && !self.aborted {
+                    self.aborted = true;
+                    let effects = self.parts.board.abort_all();
+                    self.perform(effects);
+                }
+            } else if let Some(end) = self.end_of_once() {
+                return end;
+            }
+            let wake = self.parts.board.next_wake(now).map_or(LONGEST_SLEEP, |at| at.since(now.boot));
+            let wake = match self.stopping {
+                Some(since) if self.aborted => (since + drain + LAST_WORDS).since(now.boot),
+                Some(since) => (since + drain).since(now.boot).min(wake),
+                None => wake.min(LONGEST_SLEEP),
+            };
+            tokio::select! {
+                Some(message) = self.messages.recv() => self.hear(message),
+                () = stop.cancelled(), if self.stopping.is_none() => {
+                    self.stopping = Some(now.boot);
+                    self.apply(Event::Stopping);
+                }
+                Ok(()) = health.changed() => {
+                    let event = match &*health.borrow_and_update() {
+                        Health::Up => Event::Store(Ok(())),
+                        Health::Down { code, message } => Event::Store(Err(Reason::local(*code, message.clone()))),
+                    };
+                    self.apply(event);
+                }
+                _ = requests.tick(), if self.stopping.is_none() => self.take_requests().await,
+                // A millisecond more than none: the clock's own grain.
+                () = tokio::time::sleep(wake.max(Duration::from_millis(1))) => self.apply(Event::Tick),
+            }
+        }
+    }
+
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Event(event) => self.apply(event),
+            Message::Inspect(answer) => {
+                // Who asked may have gone.
+                let _ = answer.send(self.live());
+            }
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        let effects = self.parts.board.apply(event, self.parts.clock.now());
+        self.perform(effects);
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Start(grant) => self.parts.operations.start(grant, self.sender.clone()),
+                Effect::Abort(id) => self.parts.operations.abort(id),
+                Effect::Write { job, subject, from, to, step, context, awaited } => {
+                    self.folders.step(job, &subject, &step, &context);
+                    let write = Write::Step {
+                        job,
+                        from,
+                        now: self.parts.clock.now(),
+                        context: Box::new(kept(&context, &step)),
+                        step: Box::new(step),
+                    };
+                    self.write(job, to, write, awaited);
+                }
+                Effect::Refill(line, count) => self.refill(line, count),
+                Effect::LookAgain(folder, path) => self.parts.hints.look_again(folder, path),
+                Effect::Paused { folder, paused } => {
+                    let why = paused.then(|| "by the operator".to_owned());
+                    self.parts.writer.send(Write::Pause { folder, why });
+                }
+                Effect::Answer { request, text } => self.answer(request, text),
+                Effect::Held(scope, hold) => {
+                    let code = hold.reason.code;
+                    warn!(
+                        event = "hold",
+                        code = code.as_str(),
+                        status = hold.reason.status,
+                        request_id = hold.reason.request_id.as_deref(),
+                        "sending stopped for the {scope}: {}; {}",
+                        hold.reason.message,
+                        code.remedy(),
+                    );
+                }
+                Effect::Lifted(scope, hold, lasted) => info!(
+                    event = "resumed",
+                    code = hold.reason.code.as_str(),
+                    duration_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
+                    "sending goes on for the {scope} after {} probes",
+                    hold.probes,
+                ),
+            }
+        }
+    }
+
+    /// Hands a step to the writer and hears what came of it.
+    fn write(&self, job: JobId, to: State, write: Write, awaited: bool) {
+        let done = self.parts.writer.ask(write);
+        let ended = self.parts.once.clone().filter(|_| to.has_ended());
+        let engine = self.sender.clone();
+        tokio::spawn(async move {
+            match done.await {
+                Ok(_) if awaited => {
+                    let _ = engine.send(Message::Event(Event::Committed(job))).await;
+                }
+                Ok(_) => {
+                    if let Some(ended) = ended {
+                        let _ = ended.send(job);
+                    }
+                }
+                // The writer ended because the service does.
+                Err(WriteError::Closed) => {}
+                // The writer has logged it. The row is right, whoever wrote it: the board starts from it again.
+                Err(_) => {
+                    let _ = engine.send(Message::Event(Event::Conflicted(job))).await;
+                }
+            }
+        });
+    }
+
+    /// Loads the beginning of a line, behind all that was written so far.
+    fn refill(&self, line: Line, count: usize) {
+        let (store, writer, clock) = (self.parts.store.clone(), self.parts.writer.clone(), self.parts.clock.clone());
+        let engine = self.sender.clone();
+        tokio::spawn(async move {
+            // What was written before must be seen, else a job that ended would come up again.
+            if writer.flush().await.is_err() {
+                return;
+            }
+            let event = match store.window(line.folder, line.lane, count, clock.now().wall).await {
+                Ok(window) => {
+                    Event::Refilled { line, jobs: window.jobs, more: window.more, next_due: window.next_due }
+                }
+                Err(fault) => {
+                    error!(event = "store-unreadable", code = fault.code().map(Code::as_str), "{fault}");
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                    Event::Refilled { line, jobs: Vec::new(), more: true, next_due: None }
+                }
+            };
+            let _ = engine.send(Message::Event(event)).await;
+        });
+    }
+
+    /// Whether a run for what was there is over.
+    fn end_of_once(&self) -> Option<End> {
+        self.parts.once.as_ref()?;
+        if !self.parts.hints.is_idle() || !self.messages.is_empty() {
+            return None;
+        }
+        let board = &self.parts.board;
+        let paused = self.parts.folders.keys().any(|folder| board.is_paused(*folder));
+        let needs_person = board.holds().any(|(_, hold)| needs_person(hold.reason.code));
+        if board.is_done() {
+            Some(if paused { End::Waiting } else { End::Done })
+        } else if needs_person && board.is_quiet() {
+            Some(End::Waiting)
+        } else {
+            None
+        }
+    }
+}
+
+/// Whether a hold for this reason ends only when somebody does something.
+fn needs_person(code: Code) -> bool {
+    matches!(code, Code::KeyRejected | Code::Forbidden | Code::QuotaExhausted)
+}
+
+/// What the history keeps of a step's circumstances.
+fn kept(context: &Context, step: &crate::model::job::Step) -> crate::store::Context {
+    let part = match step {
+        crate::model::job::Step::PartStored { index, .. } => u32::try_from(*index).ok(),
+        _ => None,
+    };
+    crate::store::Context {
+        operation: context.operation,
+        facts: context.facts.clone(),
+        duration_ms: context.operation.map(|_| u64::try_from(context.took.as_millis()).unwrap_or(u64::MAX)),
+        bytes: context.bytes,
+        part,
+        finish: false,
+    }
+}
+
+/// A value that is true when nothing is on its way into the queue.
+pub(crate) type Idle = watch::Receiver<bool>;
