@@ -7,7 +7,7 @@
 //! - `enqueue` inserts a job, or nothing.
 //! - `jobs` loads what the board works on: what is open, and the window of what is next.
 //! - `steps` writes one [`Step`](crate::model::job::Step), each by a method of its own that says where the job has to
-//!   be; `history` writes down that it happened; `deadline` carries the expiry of an Upload into another boot.
+//!   be; `sessions` keeps an Upload and its Parts, `history` writes down that it happened; `deadline` carries the expiry of an Upload into another boot.
 //! - `writer` is the one task that writes, many [`Write`]s to a commit; `write` says what they are and does them.
 //! - `read` and `list` answer the commands; `requests` takes what they ask for.
 //! - `upkeep` forgets what is old and copies the whole.
@@ -28,6 +28,7 @@ mod open;
 mod read;
 mod requests;
 mod row;
+mod sessions;
 mod steps;
 mod upkeep;
 mod write;

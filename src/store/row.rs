@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-use crate::model::answer::{FileId, PartId, UploadId};
+use crate::model::answer::{FileId, UploadId};
 use crate::model::file::{Digest, Fingerprint};
-use crate::model::job::{
-    AccountName, Doubt, FolderId, Job, JobId, PlannedPart, Session, Stage, State, Subject,
-};
-use crate::model::time::{Boot, Now, Wall};
+use crate::model::job::{AccountName, Doubt, FolderId, Job, JobId, Stage, State, Subject};
+use crate::model::time::{Now, Wall};
 
-use super::deadline::{BootId, SavedDeadline, resume_deadline};
+use super::deadline::BootId;
+use super::sessions;
 
 /// The columns that [`job_without_session`] reads.
 macro_rules! job_columns {
@@ -198,7 +197,7 @@ pub(super) async fn job_of(
 ) -> sqlx::Result<Job> {
     let (mut job, state) = job_without_session(row)?;
     if matches!(state, State::Uploading | State::Completing | State::Unresolved) {
-        let session = session(connection, job.id, job.uploads, boot, now).await?;
+        let session = sessions::load(connection, job.id, job.uploads, boot, now).await?;
         job.stage = match state {
             State::Uploading => Stage::Sending(session),
             State::Completing => Stage::Completing(session, Doubt::MayHaveActed),
@@ -206,55 +205,6 @@ pub(super) async fn job_of(
         };
     }
     Ok(job)
-}
-
-async fn session(
-    connection: &mut SqliteConnection,
-    job: JobId,
-    number: u32,
-    boot: &BootId,
-    now: Now,
-) -> sqlx::Result<Session> {
-    let upload = sqlx::query(
-        "-- session\n\
-         SELECT upload_id, echoed_name, server_created_at, boot_id, deadline_boot, deadline_wall, opened_at \
-         FROM uploads WHERE job = ?1 AND number = ?2",
-    )
-    .bind(job.0)
-    .bind(number)
-    .fetch_one(&mut *connection)
-    .await?;
-    let rows = sqlx::query(
-        "-- session_parts\n\
-         SELECT start, length, part_id, digest FROM parts WHERE job = ?1 AND upload = ?2 ORDER BY idx",
-    )
-    .bind(job.0)
-    .bind(number)
-    .fetch_all(connection)
-    .await?;
-    let mut parts = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let start: u64 = self::number(row, "start")?;
-        let length: u64 = self::number(row, "length")?;
-        let stored = match (row.try_get::<Option<String>, _>("part_id")?, digest(row, "digest")?) {
-            (Some(id), Some(digest)) => Some((PartId(id), digest)),
-            _ => None,
-        };
-        parts.push(PlannedPart { range: start..start + length, stored });
-    }
-    let saved = SavedDeadline {
-        boot: BootId(upload.try_get("boot_id")?),
-        boot_time: upload.try_get::<Option<i64>, _>("deadline_boot")?.map(Boot),
-        wall: wall(&upload, "deadline_wall")?,
-        opened: Wall(upload.try_get("opened_at")?),
-    };
-    Ok(Session {
-        upload: UploadId(upload.try_get("upload_id")?),
-        echoed_name: upload.try_get("echoed_name")?,
-        server_created_at: upload.try_get("server_created_at")?,
-        deadline: resume_deadline(&saved, boot, now),
-        parts,
-    })
 }
 
 /// A record, from the columns of `read::record_sql`.

@@ -1,13 +1,13 @@
 //! One step, one method, one guarded statement: the row changes only if the job is where the caller believes it is.
 
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use sqlx::{Row, SqliteConnection};
 
 use crate::model::answer::{FileId, PartId};
 use crate::model::file::Digest;
-use crate::model::job::{JobId, PlannedPart, Reason, Session, State, Step};
+use crate::model::job::{JobId, Reason, Session, State, Step};
 use crate::model::time::{Now, Wall};
 
-use super::deadline::{BootId, SavedDeadline};
+use super::deadline::BootId;
 use super::row;
 
 /// A step about to be written: of which job, from where, and when.
@@ -20,9 +20,6 @@ pub(super) struct Taking<'a> {
     /// Whether receipt, move or hook follow.
     pub(super) finish: bool,
 }
-
-/// Parts inserted in one statement: eight values each, below SQLite's limit of 32 766.
-const PARTS_CHUNK: usize = 1000;
 
 impl Taking<'_> {
     /// Writes the step. `false`: the job is not at `from`, or no such step leads from there; nothing was changed.
@@ -309,68 +306,6 @@ impl Taking<'_> {
                 .await?
                 .rows_affected();
         Ok(changed == 1)
-    }
-
-    async fn insert_upload(&mut self, number: i64, session: &Session) -> sqlx::Result<()> {
-        let saved = SavedDeadline::of(session.deadline, self.now, self.boot);
-        sqlx::query(
-            "-- insert_upload\n\
-             INSERT INTO uploads (job, number, upload_id, echoed_name, server_created_at, boot_id, deadline_boot, \
-             deadline_wall, opened_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )
-        .bind(self.job.0)
-        .bind(number)
-        .bind(session.upload.0.clone())
-        .bind(session.echoed_name.clone())
-        .bind(session.server_created_at)
-        .bind(saved.boot.0)
-        .bind(saved.boot_time.map(|at| at.0))
-        .bind(saved.wall.map(|at| at.0))
-        .bind(saved.opened.0)
-        .execute(&mut *self.connection)
-        .await?;
-        for (chunk, parts) in session.parts.chunks(PARTS_CHUNK).enumerate() {
-            self.insert_parts(number, chunk * PARTS_CHUNK, parts).await?;
-        }
-        Ok(())
-    }
-
-    async fn insert_parts(&mut self, number: i64, first: usize, parts: &[PlannedPart]) -> sqlx::Result<()> {
-        let mut insert = QueryBuilder::<Sqlite>::new(
-            "-- insert_parts\nINSERT INTO parts (job, upload, idx, start, length, part_id, digest, stored_at) ",
-        );
-        let (job, now) = (self.job.0, self.now.wall.0);
-        insert.push_values(parts.iter().enumerate(), |mut values, (place, part)| {
-            let stored = part.stored.as_ref();
-            values
-                .push_bind(job)
-                .push_bind(number)
-                .push_bind(row::int(first + place))
-                .push_bind(row::int(part.range.start))
-                .push_bind(row::int(part.range.end.saturating_sub(part.range.start)))
-                .push_bind(stored.map(|(id, _)| id.0.clone()))
-                .push_bind(stored.map(|(_, digest)| digest.0.to_vec()))
-                .push_bind(stored.map(|_| now));
-        });
-        // A plan of one Part is the most frequent by far; others differ in length and would only fill the cache.
-        insert.build().persistent(parts.len() == 1).execute(&mut *self.connection).await?;
-        Ok(())
-    }
-
-    async fn close_upload_if(&mut self, taken: bool, reason: &str) -> sqlx::Result<bool> {
-        if taken {
-            sqlx::query(
-                "-- close_upload\n\
-                 UPDATE uploads SET ended_at = ?2, end_reason = ?3 WHERE job = ?1 AND ended_at IS NULL \
-                 AND number = (SELECT uploads FROM jobs WHERE id = ?1)",
-            )
-            .bind(self.job.0)
-            .bind(self.now.wall.0)
-            .bind(reason.to_owned())
-            .execute(&mut *self.connection)
-            .await?;
-        }
-        Ok(taken)
     }
 }
 

@@ -237,3 +237,27 @@ impl Task {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::job::JobId;
+    use crate::store::BootId;
+
+    #[tokio::test]
+    async fn a_commit_that_happened_although_it_failed_is_not_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _lock) = Store::open(dir.path(), BootId("a".into())).await.unwrap();
+        let (_queue, waiting) = mpsc::unbounded_channel();
+        let (report, _health) = watch::channel(Health::Up);
+        let conflict = WriteError::Conflict { job: JobId(1), what: "bumped", found: None };
+        let promised = vec![Err(conflict)];
+        let last = 0;
+        let mut task = Task { store, waiting, report, committing: Some((last, promised.clone())) };
+        assert_eq!(task.commit(&[&Write::Flush]).await.unwrap(), promised);
+        // Another number was not committed, and is done again.
+        task.committing = Some((last + 1, promised));
+        assert_eq!(task.commit(&[&Write::Flush]).await.unwrap(), [Ok(Applied::Done)]);
+        assert!(task.committing.is_none());
+    }
+}

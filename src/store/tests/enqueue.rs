@@ -1,3 +1,6 @@
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
 use super::*;
 use crate::model::answer::FileId;
 use crate::model::job::State;
@@ -16,9 +19,7 @@ fn changed(mut candidate: Candidate) -> Candidate {
 async fn a_job_comes_back_as_it_was_queued() {
     let fixture = Fixture::new().await;
     let mut candidate = fixture.candidate("deep/x");
-    candidate.subject.path = PathBuf::from(std::ffi::OsString::from(
-        <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(vec![b'a', 0xff, b'\n']),
-    ));
+    candidate.subject.path = PathBuf::from(OsString::from_vec(vec![b'a', 0xff, b'\n']));
     let job = fixture.add(candidate.clone()).await;
     assert_eq!(job.subject, candidate.subject);
     assert_eq!(fixture.load(job.id).await, job);
