@@ -1,0 +1,140 @@
+//! What the board loads: the jobs that are open, and a window of what is next.
+
+use std::ops::Range;
+
+use sqlx::Row;
+
+use crate::model::file::Digest;
+use crate::model::job::{FolderId, Job, JobId};
+use crate::model::time::{Now, Wall};
+
+use super::error::Result;
+use super::{Store, row};
+
+/// The next jobs of the queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Folder by folder in the order asked; in each, bumped ones first, then oldest first.
+    pub jobs: Vec<Job>,
+    /// Whether a folder has more that are due.
+    pub more: bool,
+    /// When the next one comes due that is not yet.
+    pub next_due: Option<Wall>,
+}
+
+impl Store {
+    /// The jobs with an Upload open, oldest first. Those that are completing may have a File by now.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn load_open(&self, now: Now) -> Result<Vec<Job>> {
+        let mut connection = self.reader.acquire().await?;
+        let rows = sqlx::query(concat!(
+            "-- load_open\nSELECT ",
+            row::job_columns!(),
+            " FROM jobs INDEXED BY jobs_open WHERE stage IN ('uploading', 'completing') ORDER BY id"
+        ))
+        .fetch_all(&mut *connection)
+        .await?;
+        let mut jobs = Vec::with_capacity(rows.len());
+        for row in &rows {
+            jobs.push(row::job_of(&mut connection, row, &self.boot, now).await?);
+        }
+        Ok(jobs)
+    }
+
+    /// One job as the engine holds it.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn job(&self, id: JobId, now: Now) -> Result<Option<Job>> {
+        let mut connection = self.reader.acquire().await?;
+        let row = sqlx::query(concat!("-- job\nSELECT ", row::job_columns!(), " FROM jobs WHERE id = ?1"))
+            .bind(id.0)
+            .fetch_optional(&mut *connection)
+            .await?;
+        match row {
+            Some(row) => Ok(Some(row::job_of(&mut connection, &row, &self.boot, now).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The queued jobs of `folders` that are due, at most `per_folder` of each. What the writer has not committed yet
+    /// is not seen: the board knows those that it has granted since.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn window(&self, folders: &[FolderId], per_folder: usize, now: Wall) -> Result<Window> {
+        let mut window = Window::default();
+        let mut connection = self.reader.acquire().await?;
+        for folder in folders {
+            let rows = sqlx::query(concat!(
+                "-- window\nSELECT ",
+                row::job_columns!(),
+                " FROM jobs INDEXED BY jobs_queue \
+                 WHERE stage = 'queued' AND folder = ?1 AND (due_at IS NULL OR due_at <= ?2) \
+                 ORDER BY bumped DESC, id LIMIT ?3"
+            ))
+            .bind(folder.0)
+            .bind(now.0)
+            .bind(row::int(per_folder.saturating_add(1)))
+            .fetch_all(&mut *connection)
+            .await?;
+            window.more |= rows.len() > per_folder;
+            for row in rows.iter().take(per_folder) {
+                window.jobs.push(row::job_without_session(row)?.0);
+            }
+            let next_due: Option<i64> = sqlx::query_scalar(
+                "-- next_due\n\
+                 SELECT min(due_at) FROM jobs INDEXED BY jobs_due \
+                 WHERE stage = 'queued' AND due_at IS NOT NULL AND folder = ?1 AND due_at > ?2",
+            )
+            .bind(folder.0)
+            .bind(now.0)
+            .fetch_one(&mut *connection)
+            .await?;
+            window.next_due = [window.next_due, next_due.map(Wall)].into_iter().flatten().min();
+        }
+        Ok(window)
+    }
+
+    /// The digests of the Parts of a job's last Upload: tells whether other times mean other content. Complete if the
+    /// ranges cover the file.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn ranges_of(&self, job: JobId) -> Result<Vec<(Range<u64>, Digest)>> {
+        let rows = sqlx::query(
+            "-- ranges_of\n\
+             SELECT start, length, digest FROM parts \
+             WHERE job = ?1 AND upload = (SELECT uploads FROM jobs WHERE id = ?1) AND digest IS NOT NULL \
+             ORDER BY idx",
+        )
+        .bind(job.0)
+        .fetch_all(&self.reader)
+        .await?;
+        let mut ranges = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let start: u64 = row::number(row, "start")?;
+            let length: u64 = row::number(row, "length")?;
+            if let Some(digest) = row::digest(row, "digest")? {
+                ranges.push((start..start + length, digest));
+            }
+        }
+        Ok(ranges)
+    }
+
+    /// The jobs whose receipt, move or hook is still to be done, oldest first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn unfinished(&self) -> Result<Vec<JobId>> {
+        let rows = sqlx::query(
+            "-- unfinished\n\
+             SELECT id FROM jobs INDEXED BY jobs_unfinished WHERE finish_state = 'pending' ORDER BY id",
+        )
+        .fetch_all(&self.reader)
+        .await?;
+        Ok(rows.iter().map(|row| row.try_get("id").map(JobId)).collect::<sqlx::Result<_>>()?)
+    }
+}

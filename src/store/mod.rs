@@ -1,0 +1,82 @@
+//! The queue and the ledger: every SQL statement of the program, and nothing that decides.
+//!
+//! The tour, in the order in which a row meets them:
+//! - `open` makes or finds the database; `lock` sees to it that one service does.
+//! - `folders` gives each watched folder its row.
+//! - `known` tells the scan which of the files that it saw are new.
+//! - `enqueue` inserts a job, or nothing.
+//! - `jobs` loads what the board works on: what is open, and the window of what is next.
+//! - `steps` writes one [`Step`](crate::model::job::Step), each by a method of its own that says where the job has to
+//!   be; `sessions` keeps an Upload and its Parts, `history` writes down that it happened; `deadline` carries the expiry of an Upload into another boot.
+//! - `writer` is the one task that writes, many [`Write`]s to a commit; `write` says what they are and does them.
+//! - `read` and `list` answer the commands; `requests` takes what they ask for.
+//! - `upkeep` forgets what is old and copies the whole.
+//!
+//! Each statement opens with its name. Nothing here reads a clock. A reader holds no transaction longer than one
+//! statement: whoever wants more pages by key.
+
+mod deadline;
+mod enqueue;
+mod error;
+mod folders;
+mod history;
+mod jobs;
+mod known;
+mod list;
+mod lock;
+mod open;
+mod read;
+mod requests;
+mod row;
+mod sessions;
+mod steps;
+mod upkeep;
+mod write;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use deadline::{BootId, SavedDeadline, resume_deadline};
+pub use enqueue::{Arrival, Candidate};
+pub use error::{Result, StoreError, WriteError};
+pub use folders::FolderRow;
+pub use history::{Context, HistoryRow};
+pub use jobs::Window;
+pub use known::{Known, Present, Seen};
+pub use list::Filter;
+pub use lock::Lock;
+pub use open::DATABASE;
+pub use read::{Count, PartRow, UploadRow, Waiting};
+pub use requests::{NewRequest, RequestRow};
+pub use row::{FinishState, Record, RecordError};
+pub use upkeep::Pruned;
+pub use write::{Applied, Write};
+pub use writer::{Health, Writer, spawn_writer};
+
+use std::path::PathBuf;
+
+/// The store. Cheap to clone; all clones are one.
+///
+/// One connection writes, four read: with WAL no reader ever waits for the writer, and one writer never finds the
+/// database busy by itself.
+#[derive(Clone, Debug)]
+pub struct Store {
+    writer: sqlx::SqlitePool,
+    reader: sqlx::SqlitePool,
+    boot: BootId,
+    path: PathBuf,
+}
+
+impl Store {
+    /// The database file.
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    /// Closes all connections, the last of which folds the write-ahead log into the database.
+    pub async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+}

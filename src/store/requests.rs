@@ -1,0 +1,123 @@
+//! What commands ask of the service: rows that it takes up in order.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
+
+use crate::model::job::{FolderId, JobId};
+use crate::model::time::Wall;
+
+use super::error::Result;
+use super::{Store, row};
+
+/// What a command asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRequest {
+    /// The command.
+    pub kind: String,
+    /// Of which job.
+    pub job: Option<JobId>,
+    /// Of which folder; none: of all, if the kind is about folders.
+    pub folder: Option<FolderId>,
+    /// What else it needs.
+    pub argument: Option<String>,
+}
+
+/// A request in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestRow {
+    /// Its place in the order.
+    pub id: i64,
+    /// When it was asked.
+    pub at: Wall,
+    /// What is asked.
+    pub request: NewRequest,
+    /// When the service took it up.
+    pub taken_at: Option<Wall>,
+    /// What came of it.
+    pub answer: Option<String>,
+}
+
+impl Store {
+    /// Leaves a request for the service.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub async fn insert_request(&self, request: &NewRequest, now: Wall) -> Result<i64> {
+        Ok(sqlx::query_scalar(
+            "-- insert_request\n\
+             INSERT INTO requests (at, kind, job, folder, argument) VALUES (?1, ?2, ?3, ?4, ?5) RETURNING id",
+        )
+        .bind(now.0)
+        .bind(request.kind.clone())
+        .bind(request.job.map(|job| job.0))
+        .bind(request.folder.map(|folder| folder.0))
+        .bind(request.argument.clone())
+        .fetch_one(&self.writer)
+        .await?)
+    }
+
+    /// The requests after `after` that have no answer yet, oldest first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn pending_requests(&self, after: i64) -> Result<Vec<RequestRow>> {
+        let rows = sqlx::query(
+            "-- pending_requests\n\
+             SELECT id, at, kind, job, folder, argument, taken_at, answer \
+             FROM requests INDEXED BY requests_pending WHERE answer IS NULL AND id > ?1 ORDER BY id LIMIT 1000",
+        )
+        .bind(after)
+        .fetch_all(&self.reader)
+        .await?;
+        Ok(rows.iter().map(request).collect::<sqlx::Result<_>>()?)
+    }
+
+    /// One request, with its answer once there is one.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn request(&self, id: i64) -> Result<Option<RequestRow>> {
+        let row = sqlx::query(
+            "-- request\n\
+             SELECT id, at, kind, job, folder, argument, taken_at, answer FROM requests WHERE id = ?1",
+        )
+        .bind(id)
+        .fetch_optional(&self.reader)
+        .await?;
+        Ok(row.as_ref().map(request).transpose()?)
+    }
+}
+
+/// Writes the answer to a request.
+pub(super) async fn answer(
+    connection: &mut SqliteConnection,
+    id: i64,
+    at: Wall,
+    answer: &str,
+) -> sqlx::Result<bool> {
+    let changed = sqlx::query(
+        "-- answer_request\nUPDATE requests SET taken_at = ?2, answer = ?3 WHERE id = ?1 AND answer IS NULL",
+    )
+    .bind(id)
+    .bind(at.0)
+    .bind(answer.to_owned())
+    .execute(connection)
+    .await?
+    .rows_affected();
+    Ok(changed == 1)
+}
+
+fn request(row: &SqliteRow) -> sqlx::Result<RequestRow> {
+    Ok(RequestRow {
+        id: row.try_get("id")?,
+        at: Wall(row.try_get("at")?),
+        request: NewRequest {
+            kind: row.try_get("kind")?,
+            job: row.try_get::<Option<i64>, _>("job")?.map(JobId),
+            folder: row.try_get::<Option<i64>, _>("folder")?.map(FolderId),
+            argument: row.try_get("argument")?,
+        },
+        taken_at: row::wall(row, "taken_at")?,
+        answer: row.try_get("answer")?,
+    })
+}

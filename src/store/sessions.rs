@@ -1,0 +1,130 @@
+//! An open Upload in the store: its row and those of its Parts.
+
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+
+use crate::model::answer::{PartId, UploadId};
+use crate::model::job::{JobId, PlannedPart, Session};
+use crate::model::time::{Boot, Now, Wall};
+
+use super::deadline::{BootId, SavedDeadline, resume_deadline};
+use super::row;
+use super::steps::Taking;
+
+/// Parts inserted in one statement: eight values each, below SQLite's limit of 32 766.
+const PARTS_CHUNK: usize = 1000;
+
+/// Upload `number` of a job, its deadline on this boot's clock.
+pub(super) async fn load(
+    connection: &mut SqliteConnection,
+    job: JobId,
+    number: u32,
+    boot: &BootId,
+    now: Now,
+) -> sqlx::Result<Session> {
+    let upload = sqlx::query(
+        "-- session\n\
+         SELECT upload_id, echoed_name, server_created_at, boot_id, deadline_boot, deadline_wall, opened_at \
+         FROM uploads WHERE job = ?1 AND number = ?2",
+    )
+    .bind(job.0)
+    .bind(number)
+    .fetch_one(&mut *connection)
+    .await?;
+    let rows = sqlx::query(
+        "-- session_parts\n\
+         SELECT start, length, part_id, digest FROM parts WHERE job = ?1 AND upload = ?2 ORDER BY idx",
+    )
+    .bind(job.0)
+    .bind(number)
+    .fetch_all(connection)
+    .await?;
+    let mut parts = Vec::with_capacity(rows.len());
+    for part in &rows {
+        let start: u64 = row::number(part, "start")?;
+        let length: u64 = row::number(part, "length")?;
+        let stored = match (part.try_get::<Option<String>, _>("part_id")?, row::digest(part, "digest")?) {
+            (Some(id), Some(digest)) => Some((PartId(id), digest)),
+            _ => None,
+        };
+        parts.push(PlannedPart { range: start..start + length, stored });
+    }
+    let saved = SavedDeadline {
+        boot: BootId(upload.try_get("boot_id")?),
+        boot_time: upload.try_get::<Option<i64>, _>("deadline_boot")?.map(Boot),
+        wall: row::wall(&upload, "deadline_wall")?,
+        opened: Wall(upload.try_get("opened_at")?),
+    };
+    Ok(Session {
+        upload: UploadId(upload.try_get("upload_id")?),
+        echoed_name: upload.try_get("echoed_name")?,
+        server_created_at: upload.try_get("server_created_at")?,
+        deadline: resume_deadline(&saved, boot, now),
+        parts,
+    })
+}
+
+impl Taking<'_> {
+    /// Writes down an Upload that was opened, with the Parts that are planned.
+    pub(super) async fn insert_upload(&mut self, number: i64, session: &Session) -> sqlx::Result<()> {
+        let saved = SavedDeadline::of(session.deadline, self.now, self.boot);
+        sqlx::query(
+            "-- insert_upload\n\
+             INSERT INTO uploads (job, number, upload_id, echoed_name, server_created_at, boot_id, deadline_boot, \
+             deadline_wall, opened_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )
+        .bind(self.job.0)
+        .bind(number)
+        .bind(session.upload.0.clone())
+        .bind(session.echoed_name.clone())
+        .bind(session.server_created_at)
+        .bind(saved.boot.0)
+        .bind(saved.boot_time.map(|at| at.0))
+        .bind(saved.wall.map(|at| at.0))
+        .bind(saved.opened.0)
+        .execute(&mut *self.connection)
+        .await?;
+        for (chunk, parts) in session.parts.chunks(PARTS_CHUNK).enumerate() {
+            self.insert_parts(number, chunk * PARTS_CHUNK, parts).await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_parts(&mut self, number: i64, first: usize, parts: &[PlannedPart]) -> sqlx::Result<()> {
+        let mut insert = QueryBuilder::<Sqlite>::new(
+            "-- insert_parts\nINSERT INTO parts (job, upload, idx, start, length, part_id, digest, stored_at) ",
+        );
+        let (job, now) = (self.job.0, self.now.wall.0);
+        insert.push_values(parts.iter().enumerate(), |mut values, (place, part)| {
+            let stored = part.stored.as_ref();
+            values
+                .push_bind(job)
+                .push_bind(number)
+                .push_bind(row::int(first + place))
+                .push_bind(row::int(part.range.start))
+                .push_bind(row::int(part.range.end.saturating_sub(part.range.start)))
+                .push_bind(stored.map(|(id, _)| id.0.clone()))
+                .push_bind(stored.map(|(_, digest)| digest.0.to_vec()))
+                .push_bind(stored.map(|_| now));
+        });
+        // A plan of one Part is the most frequent by far; others differ in length and would only fill the cache.
+        insert.build().persistent(parts.len() == 1).execute(&mut *self.connection).await?;
+        Ok(())
+    }
+
+    /// Writes down why the current Upload is over, if the step was `taken`; passes that on.
+    pub(super) async fn close_upload_if(&mut self, taken: bool, reason: &str) -> sqlx::Result<bool> {
+        if taken {
+            sqlx::query(
+                "-- close_upload\n\
+                 UPDATE uploads SET ended_at = ?2, end_reason = ?3 WHERE job = ?1 AND ended_at IS NULL \
+                 AND number = (SELECT uploads FROM jobs WHERE id = ?1)",
+            )
+            .bind(self.job.0)
+            .bind(self.now.wall.0)
+            .bind(reason.to_owned())
+            .execute(&mut *self.connection)
+            .await?;
+        }
+        Ok(taken)
+    }
+}

@@ -1,0 +1,114 @@
+use super::*;
+use crate::model::answer::FileId;
+use crate::model::job::State;
+use crate::store::{Health, spawn_writer};
+
+fn step(job: JobId, from: State, step: Step) -> Write {
+    Write::Step { job, from, step: Box::new(step), now: at(5000), context: Box::default() }
+}
+
+#[tokio::test]
+async fn writes_are_applied_in_order_and_those_that_fit_not_are_told() {
+    let fixture = Fixture::new().await;
+    let (writer, task) = spawn_writer(&fixture.store);
+    let Applied::Enqueued { job, .. } =
+        writer.ask(Write::Enqueue(Box::new(fixture.candidate("x")))).await.unwrap()
+    else {
+        panic!("not enqueued")
+    };
+    writer.send(step(job.id, State::Queued, Step::Opened(session("upload_1", 1))));
+    let wrong = writer.ask(step(job.id, State::Queued, Step::Bumped));
+    writer.send(step(job.id, State::Uploading, part(0)));
+    let right = writer.ask(step(job.id, State::Uploading, Step::Completing));
+    let conflict = WriteError::Conflict { job: job.id, what: "bumped", found: Some(State::Uploading) };
+    assert_eq!(wrong.await, Err(conflict));
+    assert_eq!(right.await, Ok(Applied::Done));
+    assert_eq!(fixture.load(job.id).await.stage.state(), State::Completing);
+    drop(writer);
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_is_written_when_the_last_sender_goes() {
+    let fixture = Fixture::new().await;
+    let (writer, task) = spawn_writer(&fixture.store);
+    for n in 0..2000 {
+        writer.send(Write::Enqueue(Box::new(fixture.candidate(&format!("{n}")))));
+    }
+    drop(writer);
+    task.await.unwrap();
+    assert_eq!(fixture.store.counts().await.unwrap()[0].jobs, 2000);
+}
+
+#[tokio::test]
+async fn one_that_the_database_refuses_stops_none_of_the_others() {
+    let fixture = Fixture::new().await;
+    let (writer, _task) = spawn_writer(&fixture.store);
+    let mut stored = Vec::new();
+    for name in ["a", "b", "c"] {
+        let mut job = fixture.queued(name).await;
+        let whole = Step::SentWhole { session: whole(&format!("upload_{name}")), md5: None };
+        fixture.take(&mut job, whole).await;
+        let file = FileId(if name == "c" { "file-c" } else { "file-ab" }.into());
+        stored.push((job.id, Step::Stored { file, expires_at: None }));
+    }
+    let asked: Vec<_> = stored
+        .into_iter()
+        .map(|(job, stored)| (job, writer.ask(step(job, State::Completing, stored))))
+        .collect();
+    let mut results = Vec::new();
+    for (job, asked) in asked {
+        results.push((job.0, asked.await));
+    }
+    assert_eq!(
+        results,
+        [(1, Ok(Applied::Done)), (2, Err(WriteError::FileTaken { job: JobId(2) })), (3, Ok(Applied::Done))]
+    );
+    assert_eq!(fixture.load(JobId(3)).await.stage.state(), State::Stored);
+    assert_eq!(fixture.store.history(JobId(1)).await.unwrap().len(), 2);
+}
+
+/// Makes the writer's connection give up soon when somebody else holds the database.
+async fn impatient(fixture: &Fixture) {
+    sqlx::query("PRAGMA busy_timeout = 20").execute(&fixture.store.writer).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_somebody_holds_is_waited_for() {
+    let fixture = Fixture::new().await;
+    let asking = Store::open_for_asking(fixture.dir.path()).await.unwrap();
+    impatient(&fixture).await;
+    let (writer, _task) = spawn_writer(&fixture.store);
+    let held = asking.writer.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let mut health = writer.health();
+    let asked = writer.ask(Write::Enqueue(Box::new(fixture.candidate("x"))));
+    health.wait_for(|health| matches!(health, Health::Down { code: Code::StoreLocked, .. })).await.unwrap();
+    held.rollback().await.unwrap();
+    assert!(matches!(asked.await, Ok(Applied::Enqueued { .. })));
+    assert_eq!(*health.borrow(), Health::Up);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_waited_for() {
+    let fixture = Fixture::new().await;
+    sqlx::query("PRAGMA max_page_count = 1").execute(&fixture.store.writer).await.unwrap();
+    let (writer, _task) = spawn_writer(&fixture.store);
+    let mut health = writer.health();
+    for n in 0..500 {
+        writer.send(Write::Enqueue(Box::new(fixture.candidate(&format!("{n}")))));
+    }
+    health.wait_for(|health| matches!(health, Health::Down { code: Code::StoreFull, .. })).await.unwrap();
+    // The next connection knows nothing of the limit.
+    writer.flush().await.unwrap();
+    assert_eq!(fixture.store.counts().await.unwrap()[0].jobs, 500);
+    assert_eq!(*health.borrow(), Health::Up);
+}
+
+#[tokio::test]
+async fn who_asks_a_writer_that_has_ended_is_told() {
+    let fixture = Fixture::new().await;
+    let (writer, task) = spawn_writer(&fixture.store);
+    task.abort();
+    task.await.unwrap_err();
+    assert_eq!(writer.flush().await, Err(WriteError::Closed));
+}

@@ -1,0 +1,282 @@
+//! What can be written, and the doing of it inside a transaction that is open already.
+
+use std::path::PathBuf;
+
+use sqlx::SqliteConnection;
+
+use crate::model::file::Fingerprint;
+use crate::model::job::{FolderId, Job, JobId, State, Step};
+use crate::model::time::{Now, Wall};
+
+use super::deadline::BootId;
+use super::enqueue::{self, Candidate};
+use super::error::{self, WriteError};
+use super::history::{self, Context, HistoryRow};
+use super::row::FinishState;
+use super::steps::{self, Taking};
+use super::{Store, folders, requests, row};
+
+/// One change of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// A job takes a step.
+    Step {
+        /// Which job.
+        job: JobId,
+        /// Where it is believed to be.
+        from: State,
+        /// The step.
+        step: Box<Step>,
+        /// When.
+        now: Now,
+        /// What its history shall say besides.
+        context: Box<Context>,
+    },
+    /// A file becomes a job, if its version is not known.
+    Enqueue(Box<Candidate>),
+    /// A job no longer speaks for what lies at its path: the file was moved, deleted, or missed by a whole scan.
+    Retire(JobId),
+    /// A file has other times and the same content.
+    SameVersion {
+        /// Its job.
+        job: JobId,
+        /// What it looks like now.
+        fingerprint: Fingerprint,
+    },
+    /// What became of receipt, move and hook.
+    Finish {
+        /// Of which job.
+        job: JobId,
+        /// How it stands.
+        state: FinishState,
+        /// How far it got.
+        step: Option<String>,
+        /// Why it failed.
+        error: Option<String>,
+        /// Where the source lies now.
+        moved_to: Option<PathBuf>,
+    },
+    /// What a person should know of a file; takes the place of what was said before.
+    Warnings {
+        /// Its job.
+        job: JobId,
+        /// The sentences.
+        warnings: Vec<String>,
+    },
+    /// A folder stops, or goes on.
+    Pause {
+        /// Which.
+        folder: FolderId,
+        /// Why it stops; none: it goes on.
+        why: Option<String>,
+    },
+    /// A request was taken up, and this came of it.
+    Answer {
+        /// Which.
+        request: i64,
+        /// When.
+        at: Wall,
+        /// What to tell who asked.
+        answer: String,
+    },
+    /// Something worth remembering that changes nothing.
+    History(Box<HistoryRow>),
+    /// Nothing: done when all before it is committed.
+    Flush,
+}
+
+/// What a write did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// What was asked; or it was so already.
+    Done,
+    /// There is a new job.
+    Enqueued {
+        /// It.
+        job: Box<Job>,
+        /// The job that spoke for the path before, and where it was. What was `queued` is `gone` now; all else is where
+        /// it was, and what is open will find its source changed.
+        replaced: Option<(JobId, State)>,
+    },
+    /// That version has a job.
+    Known {
+        /// It.
+        job: JobId,
+        /// Where it is.
+        state: State,
+    },
+}
+
+impl Write {
+    /// The name in logs of faults.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Write::Step { step, .. } => step.name(),
+            Write::Enqueue(_) => "enqueue",
+            Write::Retire(_) => "retire",
+            Write::SameVersion { .. } => "same-version",
+            Write::Finish { .. } => "finish",
+            Write::Warnings { .. } => "warnings",
+            Write::Pause { .. } => "pause",
+            Write::Answer { .. } => "answer",
+            Write::History(_) => "history",
+            Write::Flush => "flush",
+        }
+    }
+
+    /// The job that it is about.
+    pub fn job(&self) -> Option<JobId> {
+        match self {
+            Write::Step { job, .. }
+            | Write::Retire(job)
+            | Write::SameVersion { job, .. }
+            | Write::Finish { job, .. }
+            | Write::Warnings { job, .. } => Some(*job),
+            Write::History(row) => Some(row.job),
+            Write::Enqueue(_) | Write::Pause { .. } | Write::Answer { .. } | Write::Flush => None,
+        }
+    }
+
+    /// Does it. The outer error is of the store or of a statement, and the transaction has to be rolled back; the inner
+    /// one is of this write, which changed nothing.
+    pub(super) async fn apply(
+        &self,
+        connection: &mut SqliteConnection,
+        boot: &BootId,
+    ) -> sqlx::Result<Result<Applied, WriteError>> {
+        let changed = match self {
+            Write::Step { job, from, step, now, context } => {
+                let mut taking = Taking {
+                    connection: &mut *connection,
+                    job: *job,
+                    from: *from,
+                    now: *now,
+                    boot,
+                    finish: context.finish,
+                };
+                if taking.take(step).await? {
+                    history::insert(connection, &HistoryRow::of_step(*job, step, now.wall, context)).await?;
+                    return Ok(Ok(Applied::Done));
+                }
+                let (found, there) = steps::found(connection, *job, step).await?;
+                return Ok(if there {
+                    Ok(Applied::Done)
+                } else {
+                    Err(WriteError::Conflict { job: *job, what: step.name(), found })
+                });
+            }
+            Write::Enqueue(candidate) => return enqueue::enqueue(connection, candidate, boot).await.map(Ok),
+            Write::Retire(job) => {
+                // Already retired is as good.
+                enqueue::retire(connection, *job).await?;
+                true
+            }
+            Write::SameVersion { job, fingerprint } => {
+                enqueue::same_version(connection, *job, fingerprint).await?
+            }
+            Write::Finish { job, state, step, error, moved_to } => {
+                set_finish(
+                    connection,
+                    *job,
+                    *state,
+                    step.as_deref(),
+                    error.as_deref(),
+                    moved_to.as_ref().map(|path| row::bytes_of(path)),
+                )
+                .await?
+            }
+            Write::Warnings { job, warnings } => set_warnings(connection, *job, warnings).await?,
+            Write::Pause { folder, why } => folders::set_paused(connection, *folder, why.as_deref()).await?,
+            Write::Answer { request, at, answer } => {
+                requests::answer(connection, *request, *at, answer).await?;
+                true
+            }
+            Write::History(row) => {
+                history::insert(connection, row).await?;
+                true
+            }
+            Write::Flush => true,
+        };
+        Ok(match (changed, self.job()) {
+            (true, _) => Ok(Applied::Done),
+            (false, Some(job)) => {
+                let (found, _) = steps::found(connection, job, &Step::Bumped).await?;
+                Err(WriteError::Conflict { job, what: self.name(), found })
+            }
+            (false, None) => {
+                Err(WriteError::Refused { what: self.name(), message: "there is no such row".to_owned() })
+            }
+        })
+    }
+
+    /// What an error of a statement means for who asked.
+    pub(super) fn refused(&self, error: &sqlx::Error) -> WriteError {
+        let unique = error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation);
+        match self {
+            Write::Step { job, step, .. } if unique => match **step {
+                Step::Completing | Step::SentWhole { .. } => WriteError::Twin { job: *job },
+                Step::Stored { .. } => WriteError::FileTaken { job: *job },
+                _ => WriteError::Refused { what: self.name(), message: error.to_string() },
+            },
+            _ => WriteError::Refused { what: self.name(), message: error.to_string() },
+        }
+    }
+}
+
+impl Store {
+    /// Does one write in a transaction of its own, for whoever holds the lock and runs no writer.
+    ///
+    /// # Errors
+    /// If the write does not fit what is there, or the store fails.
+    pub async fn write(&self, write: &Write) -> Result<Applied, WriteError> {
+        let failed = |error: sqlx::Error| {
+            if error::is_of_statement(&error) {
+                write.refused(&error)
+            } else {
+                WriteError::Store { code: error::code_of(&error), message: error.to_string() }
+            }
+        };
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let applied = write.apply(&mut transaction, &self.boot).await.map_err(failed)??;
+        transaction.commit().await.map_err(failed)?;
+        Ok(applied)
+    }
+}
+
+async fn set_finish(
+    connection: &mut SqliteConnection,
+    job: JobId,
+    state: FinishState,
+    step: Option<&str>,
+    error: Option<&str>,
+    moved_to: Option<Vec<u8>>,
+) -> sqlx::Result<bool> {
+    let changed = sqlx::query(
+        "-- set_finish\n\
+         UPDATE jobs SET finish_state = ?2, finish_step = ?3, finish_error = ?4, moved_to = coalesce(?5, moved_to) \
+         WHERE id = ?1 AND ended_at IS NOT NULL",
+    )
+    .bind(job.0)
+    .bind(state.as_str())
+    .bind(step.map(str::to_owned))
+    .bind(error.map(str::to_owned))
+    .bind(moved_to)
+    .execute(connection)
+    .await?
+    .rows_affected();
+    Ok(changed == 1)
+}
+
+async fn set_warnings(
+    connection: &mut SqliteConnection,
+    job: JobId,
+    warnings: &[String],
+) -> sqlx::Result<bool> {
+    let changed = sqlx::query("-- set_warnings\nUPDATE jobs SET warnings = ?2 WHERE id = ?1")
+        .bind(job.0)
+        .bind(row::json(warnings.iter().map(String::as_str)))
+        .execute(connection)
+        .await?
+        .rows_affected();
+    Ok(changed == 1)
+}

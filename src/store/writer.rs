@@ -1,0 +1,263 @@
+//! The one task that writes. It takes what waits, in order, and commits it together; what cannot be committed waits
+//! with it until it can.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use sqlx::{Connection, SqliteConnection};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tracing::{error, info};
+
+use crate::model::job::Code;
+
+use super::Store;
+use super::error::{self, WriteError};
+use super::write::{Applied, Write};
+
+/// Writes in one commit. A commit costs a sync of the disk, a statement some 50 µs: more would only keep the first ones
+/// waiting.
+const BATCH: usize = 512;
+
+/// After a commit that failed: soon, since most are somebody else's short lock.
+const FIRST_DELAY: Duration = Duration::from_millis(250);
+
+/// A full disk is looked at this often.
+const LAST_DELAY: Duration = Duration::from_secs(30);
+
+/// Whether what is written is also kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It is.
+    Up,
+    /// Not now; it is tried again, and nothing is dropped.
+    Down {
+        /// Which kind of fault.
+        code: Code,
+        /// SQLite's words.
+        message: String,
+    },
+}
+
+/// Hands writes to the writer. Cheap to clone; when the last one is dropped, the writer commits what waits and ends.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    queue: mpsc::UnboundedSender<Envelope>,
+    health: watch::Receiver<Health>,
+}
+
+/// Starts the writer. One for each store: it believes that nobody else writes jobs.
+pub fn spawn_writer(store: &Store) -> (Writer, JoinHandle<()>) {
+    let (queue, waiting) = mpsc::unbounded_channel();
+    let (report, health) = watch::channel(Health::Up);
+    let task = Task { store: store.clone(), waiting, report, committing: None };
+    (Writer { queue, health }, tokio::spawn(task.run()))
+}
+
+impl Writer {
+    /// Writes, and forgets it: what goes wrong is logged.
+    pub fn send(&self, write: Write) {
+        self.post(write, None);
+    }
+
+    /// Writes; `done` is told once it is committed, or why it cannot be.
+    pub fn send_with(&self, write: Write, done: oneshot::Sender<Result<Applied, WriteError>>) {
+        self.post(write, Some(done));
+    }
+
+    /// Writes, and waits until it is committed. The write is queued when this is called, not when it is awaited.
+    ///
+    /// # Errors
+    /// If the write does not fit what is there, or the writer has ended.
+    pub fn ask(&self, write: Write) -> impl Future<Output = Result<Applied, WriteError>> + Send + use<> {
+        let (done, answer) = oneshot::channel();
+        self.post(write, Some(done));
+        async move { answer.await.unwrap_or(Err(WriteError::Closed)) }
+    }
+
+    /// Waits until all that was sent before is committed.
+    ///
+    /// # Errors
+    /// If the writer has ended.
+    pub async fn flush(&self) -> Result<(), WriteError> {
+        self.ask(Write::Flush).await.map(|_| ())
+    }
+
+    /// Whether what is written is also kept; changes are seen on it.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+
+    fn post(&self, write: Write, done: Option<oneshot::Sender<Result<Applied, WriteError>>>) {
+        if let Err(mpsc::error::SendError(envelope)) = self.queue.send(Envelope { write, done }) {
+            envelope.answer(Err(WriteError::Closed));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Envelope {
+    write: Write,
+    done: Option<oneshot::Sender<Result<Applied, WriteError>>>,
+}
+
+impl Envelope {
+    fn answer(self, result: Result<Applied, WriteError>) {
+        if let Err(fault) = &result {
+            let job = self.write.job().map(|job| job.0);
+            error!(event = "write-refused", job, write = self.write.name(), "{fault}");
+        }
+        if let Some(done) = self.done {
+            // Who asked may have stopped waiting.
+            done.send(result).ok();
+        }
+    }
+}
+
+type Results = Vec<Result<Applied, WriteError>>;
+
+struct Task {
+    store: Store,
+    waiting: mpsc::UnboundedReceiver<Envelope>,
+    report: watch::Sender<Health>,
+    /// A commit that failed although it may have happened: its number, and what it would have answered.
+    committing: Option<(i64, Results)>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut taken = Vec::with_capacity(BATCH);
+        while self.waiting.recv_many(&mut taken, BATCH).await > 0 {
+            self.write_all(taken.drain(..).collect()).await;
+        }
+    }
+
+    /// Commits all of `batch`, however long it takes.
+    async fn write_all(&mut self, mut batch: VecDeque<Envelope>) {
+        let mut size = batch.len();
+        let mut delay = FIRST_DELAY;
+        while !batch.is_empty() {
+            let some: Vec<&Write> = batch.iter().take(size).map(|envelope| &envelope.write).collect();
+            match self.commit(&some).await {
+                Ok(results) => {
+                    delay = FIRST_DELAY;
+                    self.is_up();
+                    for (envelope, result) in batch.drain(..results.len()).zip(results) {
+                        envelope.answer(result);
+                    }
+                }
+                // One of them is at fault: alone, each finds out whether it is the one.
+                Err(fault) if error::is_of_statement(&fault) && size > 1 => size = 1,
+                Err(fault) if error::is_of_statement(&fault) => {
+                    self.is_up();
+                    if let Some(envelope) = batch.pop_front() {
+                        let refused = envelope.write.refused(&fault);
+                        envelope.answer(Err(refused));
+                    }
+                }
+                Err(fault) => {
+                    self.is_down(&fault);
+                    tokio::time::sleep(delay).await;
+                    delay = (delay * 2).min(LAST_DELAY);
+                }
+            }
+        }
+    }
+
+    async fn commit(&mut self, writes: &[&Write]) -> sqlx::Result<Results> {
+        let mut connection = self.store.writer.acquire().await?;
+        let result = self.commit_on(&mut connection, writes).await;
+        if result.as_ref().is_err_and(|fault| !error::is_of_statement(fault)) {
+            // What a connection believes after such a fault is not worth knowing.
+            connection.close_on_drop();
+        }
+        result
+    }
+
+    async fn commit_on(
+        &mut self,
+        connection: &mut SqliteConnection,
+        writes: &[&Write],
+    ) -> sqlx::Result<Results> {
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        if let Some((number, results)) = self.committing.take() {
+            let last: i64 = sqlx::query_scalar("-- last_batch\nSELECT last FROM batches WHERE one = 1")
+                .fetch_one(&mut *transaction)
+                .await
+                .inspect_err(|_| self.committing = Some((number, results.clone())))?;
+            if last == number {
+                // The error of that COMMIT was a lie.
+                return Ok(results);
+            }
+        }
+        let number: i64 = sqlx::query_scalar(
+            "-- next_batch\nUPDATE batches SET last = last + 1 WHERE one = 1 RETURNING last",
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        let mut results = Vec::with_capacity(writes.len());
+        for write in writes {
+            results.push(write.apply(&mut transaction, &self.store.boot).await?);
+        }
+        match transaction.commit().await {
+            Ok(()) => Ok(results),
+            Err(fault) => {
+                self.committing = Some((number, results));
+                Err(fault)
+            }
+        }
+    }
+
+    fn is_up(&self) {
+        let was_down = self.report.send_if_modified(|health| {
+            let down = *health != Health::Up;
+            *health = Health::Up;
+            down
+        });
+        if was_down {
+            info!(event = "resumed", "the store can be written again");
+        }
+    }
+
+    fn is_down(&self, fault: &sqlx::Error) {
+        let (code, message) = (error::code_of(fault), fault.to_string());
+        let changed = self.report.send_if_modified(|health| {
+            let down = Health::Down { code, message: message.clone() };
+            let changed = *health != down;
+            *health = down;
+            changed
+        });
+        if changed {
+            error!(
+                event = "hold",
+                code = code.as_str(),
+                "the store cannot be written: {message}; {}",
+                code.remedy()
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::job::JobId;
+    use crate::store::BootId;
+
+    #[tokio::test]
+    async fn a_commit_that_happened_although_it_failed_is_not_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _lock) = Store::open(dir.path(), BootId("a".into())).await.unwrap();
+        let (_queue, waiting) = mpsc::unbounded_channel();
+        let (report, _health) = watch::channel(Health::Up);
+        let conflict = WriteError::Conflict { job: JobId(1), what: "bumped", found: None };
+        let promised = vec![Err(conflict)];
+        let last = 0;
+        let mut task = Task { store, waiting, report, committing: Some((last, promised.clone())) };
+        assert_eq!(task.commit(&[&Write::Flush]).await.unwrap(), promised);
+        // Another number was not committed, and is done again.
+        task.committing = Some((last + 1, promised));
+        assert_eq!(task.commit(&[&Write::Flush]).await.unwrap(), [Ok(Applied::Done)]);
+        assert!(task.committing.is_none());
+    }
+}
