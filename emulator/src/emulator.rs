@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::dialect::Dialect;
@@ -156,6 +157,7 @@ impl Builder {
             shared,
             address: self.address,
             power: CancellationToken::new(),
+            tasks: TaskTracker::new(),
             runtime: Some(runtime),
         };
         emulator.power_on()?;
@@ -169,6 +171,8 @@ pub struct Emulator {
     shared: Arc<Shared>,
     address: SocketAddr,
     power: CancellationToken,
+    /// The listener and every connection.
+    tasks: TaskTracker,
     runtime: Option<Runtime>,
 }
 
@@ -372,11 +376,8 @@ impl Emulator {
     /// Refuses connections and drops those that are open: an outage. State stays.
     pub async fn pause(&mut self) {
         self.power.cancel();
-        let address = self.address;
-        // The accepting task has yet to drop its listener.
-        while tokio::net::TcpStream::connect(address).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Listens again on the same port.
@@ -384,9 +385,8 @@ impl Emulator {
     /// # Errors
     ///
     /// Another process has taken the port.
-    #[expect(clippy::unused_async, reason = "the counterpart of pause")]
     pub async fn resume(&mut self) -> io::Result<()> {
-        self.power.cancel();
+        self.pause().await;
         self.power_on()
     }
 
@@ -401,9 +401,11 @@ impl Emulator {
         listener.set_nonblocking(true)?;
         self.address = listener.local_addr()?;
         self.power = CancellationToken::new();
+        self.tasks = TaskTracker::new();
         let _inside = runtime.enter();
         let listener = TcpListener::from_std(listener)?;
-        runtime.spawn(server::run(listener, Arc::clone(&self.shared), self.power.clone()));
+        let serving = server::run(listener, Arc::clone(&self.shared), self.power.clone(), self.tasks.clone());
+        self.tasks.spawn(serving);
         Ok(())
     }
 }

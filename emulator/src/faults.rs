@@ -677,7 +677,7 @@ pub(crate) mod duration {
     pub(crate) mod option {
         use std::time::Duration;
 
-        use serde::{Deserializer, Serializer};
+        use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
         pub(crate) fn serialize<S: Serializer>(
             time: &Option<Duration>,
@@ -692,7 +692,8 @@ pub(crate) mod duration {
         pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
             deserializer: D,
         ) -> Result<Option<Duration>, D::Error> {
-            super::deserialize(deserializer).map(Some)
+            let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+            humantime::parse_duration(&text).map(Some).map_err(D::Error::custom)
         }
     }
 }

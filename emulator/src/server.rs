@@ -9,13 +9,19 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::connection::{Connection, Wire};
 use crate::emulator::Shared;
 use crate::exchange;
 
 /// Serves until `off`, then drops the listener and every connection.
-pub(crate) async fn run(listener: TcpListener, shared: Arc<Shared>, off: CancellationToken) {
+pub(crate) async fn run(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    off: CancellationToken,
+    tasks: TaskTracker,
+) {
     static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
     loop {
         let accepted = tokio::select! {
@@ -26,7 +32,7 @@ pub(crate) async fn run(listener: TcpListener, shared: Arc<Shared>, off: Cancell
             Ok((stream, peer)) => {
                 let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed) + 1;
                 let connection = Connection::new(number, peer);
-                tokio::spawn(serve(stream, connection, Arc::clone(&shared), off.clone()));
+                tasks.spawn(serve(stream, connection, Arc::clone(&shared), off.clone()));
             }
             // No descriptors left, most likely: a pause lets some be closed.
             Err(error) => {

@@ -1,7 +1,5 @@
 //! A small client for tests: raw requests, so that they can be wrong on purpose.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
 use std::time::Duration;
 
 use reqwest::multipart::{Form, Part};
@@ -10,113 +8,113 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use upspool_emulator::{Builder, DEFAULT_KEY, Emulator};
 
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-pub struct Wire {
-    pub emulator: Emulator,
-    pub client: Client,
+pub(crate) struct Wire {
+    pub(crate) emulator: Emulator,
+    pub(crate) client: Client,
 }
 
-pub async fn wire() -> Wire {
+pub(crate) async fn wire() -> Wire {
     wire_of(Emulator::builder()).await
 }
 
-pub async fn wire_of(builder: Builder) -> Wire {
+pub(crate) async fn wire_of(builder: Builder) -> Wire {
     Wire { emulator: builder.start().await.unwrap(), client: Client::new() }
 }
 
 /// A status and the JSON of a body, null if it is not JSON.
-pub type Answered = (u16, Value);
+pub(crate) type Answered = (u16, Value);
 
-pub async fn answered(response: Response) -> Answered {
+pub(crate) async fn answered(response: Response) -> Answered {
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
     (status, serde_json::from_str(&text).unwrap_or(Value::Null))
 }
 
-pub fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-pub fn form(content: &[u8]) -> Form {
+pub(crate) fn form(content: &[u8]) -> Form {
     let part = Part::bytes(content.to_vec()).file_name("part").mime_str("application/octet-stream").unwrap();
     Form::new().part("data", part)
 }
 
-pub fn upload_of(bytes: usize) -> Value {
+pub(crate) fn upload_of(bytes: usize) -> Value {
     json!({"filename": "a.jsonl", "purpose": "user_data", "bytes": bytes, "mime_type": "text/jsonl"})
 }
 
 impl Wire {
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.emulator.base_url())
     }
 
-    pub async fn try_post(&self, path: &str, body: Value) -> reqwest::Result<Response> {
+    pub(crate) async fn try_post(&self, path: &str, body: Value) -> reqwest::Result<Response> {
         self.client.post(self.url(path)).bearer_auth(DEFAULT_KEY).json(&body).send().await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answered {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answered {
         answered(self.try_post(path, body).await.unwrap()).await
     }
 
-    pub async fn get(&self, path: &str) -> Answered {
+    pub(crate) async fn get(&self, path: &str) -> Answered {
         answered(self.client.get(self.url(path)).bearer_auth(DEFAULT_KEY).send().await.unwrap()).await
     }
 
-    pub async fn content(&self, id: &str) -> Vec<u8> {
+    pub(crate) async fn content(&self, id: &str) -> Vec<u8> {
         let request = self.client.get(self.url(&format!("/files/{id}/content"))).bearer_auth(DEFAULT_KEY);
         request.send().await.unwrap().bytes().await.unwrap().to_vec()
     }
 
-    pub async fn delete(&self, path: &str) -> Answered {
+    pub(crate) async fn delete(&self, path: &str) -> Answered {
         answered(self.client.delete(self.url(path)).bearer_auth(DEFAULT_KEY).send().await.unwrap()).await
     }
 
     /// Creates an Upload and says its id.
-    pub async fn create(&self, bytes: usize) -> String {
+    pub(crate) async fn create(&self, bytes: usize) -> String {
         let (status, json) = self.post("/uploads", upload_of(bytes)).await;
         assert_eq!(status, 200, "{json}");
         json["id"].as_str().unwrap().to_owned()
     }
 
-    pub async fn try_form(&self, path: &str, form: Form) -> reqwest::Result<Response> {
+    pub(crate) async fn try_form(&self, path: &str, form: Form) -> reqwest::Result<Response> {
         self.client.post(self.url(path)).bearer_auth(DEFAULT_KEY).multipart(form).send().await
     }
 
-    pub async fn try_part(&self, upload: &str, content: &[u8]) -> reqwest::Result<Response> {
+    pub(crate) async fn try_part(&self, upload: &str, content: &[u8]) -> reqwest::Result<Response> {
         self.try_form(&format!("/uploads/{upload}/parts"), form(content)).await
     }
 
-    pub async fn part_answer(&self, upload: &str, content: &[u8]) -> Answered {
+    pub(crate) async fn part_answer(&self, upload: &str, content: &[u8]) -> Answered {
         answered(self.try_part(upload, content).await.unwrap()).await
     }
 
     /// Adds a Part and says its id.
-    pub async fn part(&self, upload: &str, content: &[u8]) -> String {
+    pub(crate) async fn part(&self, upload: &str, content: &[u8]) -> String {
         let (status, json) = self.part_answer(upload, content).await;
         assert_eq!(status, 200, "{json}");
         json["id"].as_str().unwrap().to_owned()
     }
 
-    pub async fn complete(&self, upload: &str, parts: &[&str]) -> Answered {
+    pub(crate) async fn complete(&self, upload: &str, parts: &[&str]) -> Answered {
         self.post(&format!("/uploads/{upload}/complete"), json!({"part_ids": parts})).await
     }
 
-    pub async fn cancel(&self, upload: &str) -> Answered {
+    pub(crate) async fn cancel(&self, upload: &str) -> Answered {
         let url = self.url(&format!("/uploads/{upload}/cancel"));
         answered(self.client.post(url).bearer_auth(DEFAULT_KEY).send().await.unwrap()).await
     }
 
     /// An Upload with one Part of all its bytes: the ids of both.
-    pub async fn filled(&self, content: &[u8]) -> (String, String) {
+    pub(crate) async fn filled(&self, content: &[u8]) -> (String, String) {
         let upload = self.create(content.len()).await;
         let part = self.part(&upload, content).await;
         (upload, part)
     }
 
     /// A whole Upload; the id of its File.
-    pub async fn file(&self, content: &[u8]) -> String {
+    pub(crate) async fn file(&self, content: &[u8]) -> String {
         let (upload, part) = self.filled(content).await;
         let (status, json) = self.complete(&upload, &[&part]).await;
         assert_eq!(status, 200, "{json}");

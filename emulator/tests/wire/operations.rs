@@ -1,8 +1,6 @@
 //! What each operation does when nothing is wrong.
 
-mod common;
-
-use common::{answered, sha256, upload_of, wire, wire_of};
+use crate::client::{SOON, answered, form, sha256, upload_of, wire, wire_of};
 use reqwest::multipart::{Form, Part};
 use serde_json::json;
 use upspool_emulator::{DEFAULT_KEY, Emulator, Operation, Storage, UploadStatus};
@@ -45,7 +43,7 @@ async fn a_record_says_what_was_asked_and_what_was_answered() {
     let wire = wire().await;
     let (upload, part) = wire.filled(b"some bytes").await;
     let request =
-        wire.emulator.wait_for(|request| request.part_id.is_some() && request.finished, common::SOON).await.unwrap();
+        wire.emulator.wait_for(|request| request.part_id.is_some() && request.finished, SOON).await.unwrap();
     assert_eq!(request.operation, Operation::Part);
     assert_eq!(request.upload_id.as_deref(), Some(upload.as_str()));
     assert_eq!(request.part_id, Some(part));
@@ -78,7 +76,10 @@ async fn files_are_listed_in_pages_either_way() {
     }
     let (_, all) = wire.get("/files").await;
     assert_eq!(all["data"].as_array().unwrap().len(), 3);
-    assert_eq!((&all["first_id"], &all["last_id"], &all["has_more"]), (&json!(ids[2]), &json!(ids[0]), &json!(false)));
+    assert_eq!(
+        (&all["first_id"], &all["last_id"], &all["has_more"]),
+        (&json!(ids[2]), &json!(ids[0]), &json!(false))
+    );
     let (_, page) = wire.get("/files?limit=2&order=asc").await;
     assert_eq!((&page["last_id"], &page["has_more"]), (&json!(ids[1]), &json!(true)));
     let (_, next) = wire.get(&format!("/files?limit=2&order=asc&after={}", ids[1])).await;
@@ -98,7 +99,10 @@ async fn a_file_is_posted_whole_fetched_and_deleted() {
         .part("file", content);
     let (status, file) = answered(wire.try_form("/files", form).await.unwrap()).await;
     assert_eq!(status, 200, "{file}");
-    assert_eq!((&file["filename"], &file["bytes"], &file["purpose"]), (&json!("b.jsonl"), &json!(2), &json!("batch")));
+    assert_eq!(
+        (&file["filename"], &file["bytes"], &file["purpose"]),
+        (&json!("b.jsonl"), &json!(2), &json!("batch"))
+    );
     let path = format!("/files/{}", file["id"].as_str().unwrap());
     assert_eq!(wire.get(&path).await, (200, file.clone()));
     let (status, deleted) = wire.delete(&path).await;
@@ -126,7 +130,8 @@ async fn azure_has_its_own_paths_header_ids_and_lifetime() {
     let send = |path: String, key: &'static str| {
         wire.client.post(format!("{base}{path}?api-version=2024-10-21")).header("api-key", key)
     };
-    let (status, _) = answered(send("/uploads".into(), "wrong").json(&upload_of(3)).send().await.unwrap()).await;
+    let (status, _) =
+        answered(send("/uploads".into(), "wrong").json(&upload_of(3)).send().await.unwrap()).await;
     assert_eq!(status, 401);
     let (status, upload) =
         answered(send("/uploads".into(), DEFAULT_KEY).json(&upload_of(3)).send().await.unwrap()).await;
@@ -140,7 +145,7 @@ async fn azure_has_its_own_paths_header_ids_and_lifetime() {
     let (status, refusal) = answered(request.send().await.unwrap()).await;
     assert_eq!((status, &refusal["error"]["code"]), (400, &json!("invalidPayload")));
 
-    let request = send(format!("/uploads/{id}/parts"), DEFAULT_KEY).multipart(common::form(b"abc"));
+    let request = send(format!("/uploads/{id}/parts"), DEFAULT_KEY).multipart(form(b"abc"));
     let (_, part) = answered(request.send().await.unwrap()).await;
     let part_id = part["id"].as_str().unwrap();
     assert!(part_id.contains('/') && part_id.contains('+') && part_id.contains('='), "{part_id}");
@@ -150,7 +155,8 @@ async fn azure_has_its_own_paths_header_ids_and_lifetime() {
     let (status, done) = answered(request.send().await.unwrap()).await;
     assert_eq!((status, &done["file"]["id"]), (200, &json!(file)));
 
-    let plain = wire.client.post(format!("{base}/uploads")).header("api-key", DEFAULT_KEY).json(&upload_of(3));
+    let plain =
+        wire.client.post(format!("{base}/uploads")).header("api-key", DEFAULT_KEY).json(&upload_of(3));
     let (status, missing) = answered(plain.send().await.unwrap()).await;
     assert_eq!((status, &missing["error"]["code"]), (404, &json!("404")));
 }
@@ -161,7 +167,8 @@ async fn an_outage_refuses_and_keeps_state() {
     let file = wire.file(b"kept").await;
     let address = wire.emulator.address();
     wire.emulator.pause().await;
-    let refused = wire.try_post("/uploads", upload_of(1)).await.unwrap_err();
+    // A new client, since a pooled connection may learn of its end only as it is used.
+    let refused = reqwest::Client::new().get(wire.url("/files")).send().await.unwrap_err();
     assert!(refused.is_connect());
     wire.emulator.resume().await.unwrap();
     assert_eq!(wire.emulator.address(), address);
