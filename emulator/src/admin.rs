@@ -9,10 +9,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
-use crate::emulator::Shared;
 use crate::error::ApiError;
 use crate::faults::ScriptFile;
 use crate::intake::Intake;
+use crate::shared::Shared;
 use crate::variants::{ErrorStyle, Variants};
 
 pub(crate) const PREFIX: &str = "/_emulator/";
@@ -20,7 +20,7 @@ pub(crate) const PREFIX: &str = "/_emulator/";
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ClockBody {
-    #[serde(with = "crate::faults::duration")]
+    #[serde(with = "crate::duration")]
     advance: Duration,
 }
 

@@ -13,13 +13,13 @@ use serde_json::Value;
 use crate::admin;
 use crate::answer::{Answer, AnswerBody, Content};
 use crate::connection::{Connection, Delivery, End};
-use crate::emulator::Shared;
 use crate::error::ApiError;
 use crate::faults::{Action, Body, Point, Reply, Then};
 use crate::intake::{Intake, Interrupt};
 use crate::operations::{self, Call};
 use crate::record::{Exchange, Head};
 use crate::route::{Operation, Route, route};
+use crate::shared::Shared;
 
 /// What the steps of one exchange share.
 pub(crate) struct Moment {

@@ -18,13 +18,16 @@
 //! answer; `route` and `dialect` say what it asks; `record` writes it down; `faults` says what it meets (`gate` is
 //! where one is held); `intake` reads its body, `multipart` its form, `storage` keeps the content; `operations` do
 //! the work on `state` within `limits` and by `variants`; `answer` and `error` carry the result out. `clock` is the
-//! only place that reads time. `emulator` is the handle on all this, and `admin` the same over HTTP.
+//! only place that reads time. `shared` is all this without its sockets, `builder` says what it is to be like,
+//! `emulator` is the handle on it, and `admin` the same over HTTP.
 
 mod admin;
 mod answer;
+mod builder;
 mod clock;
 mod connection;
 mod dialect;
+mod duration;
 mod emulator;
 mod error;
 mod exchange;
@@ -37,12 +40,14 @@ mod operations;
 mod record;
 mod route;
 mod server;
+mod shared;
 mod state;
 mod storage;
 pub mod variants;
 
+pub use builder::{Builder, DEFAULT_KEY, read_script};
 pub use dialect::Dialect;
-pub use emulator::{Builder, DEFAULT_KEY, Emulator, TimedOut, read_script};
+pub use emulator::{Emulator, TimedOut};
 pub use faults::{Action, Body, Calls, Fault, Lag, Late, Patch, Point, Reply, ScriptFile, Then};
 pub use gate::{Gate, Hold};
 pub use limits::Limits;

@@ -17,7 +17,7 @@ pub struct Limits {
     /// Most Parts of one Upload. The API states none.
     pub parts: Option<usize>,
     /// How long an Upload lives. One hour; Azure two.
-    #[serde(with = "crate::faults::duration")]
+    #[serde(with = "crate::duration")]
     pub upload_lifetime: Duration,
 }
 

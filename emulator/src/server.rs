@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::{Connection, Wire};
-use crate::emulator::Shared;
 use crate::exchange;
+use crate::shared::Shared;
 
 /// Serves until `off`, then drops the listener and every connection.
 pub(crate) async fn run(

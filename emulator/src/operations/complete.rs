@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::{Call, json, no_upload};
 use crate::answer::Answer;
-use crate::emulator::Shared;
 use crate::error::ApiError;
 use crate::faults::Late;
+use crate::shared::Shared;
 use crate::state::{File, FileRecord, Landing, State, Upload, UploadStatus};
 use crate::storage::{self, Blob, Digests};
 use crate::variants::{

@@ -12,13 +12,13 @@ use bytes::Bytes;
 use hyper::HeaderMap;
 
 use crate::answer::Answer;
-use crate::emulator::Shared;
 use crate::error::ApiError;
 use crate::exchange::Moment;
 use crate::faults::{Lag, Late};
 use crate::intake::{Intake, Interrupt};
 use crate::multipart::{self, Form};
 use crate::route::{Operation, Route};
+use crate::shared::Shared;
 use crate::variants::Variants;
 
 /// A request's body, read.
