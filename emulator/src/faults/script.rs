@@ -10,6 +10,32 @@ use crate::route::Operation;
 use crate::variants::Variants;
 
 /// A script file: `[variants]`, `[limits]` and any number of `[[fault]]`.
+///
+/// ```
+/// # let script: upspool_emulator::ScriptFile = toml::from_str(r#"
+/// [variants]                      # fields of Variants
+/// second_complete = "upload"      # or a status such as 409
+/// errors = "html"
+///
+/// [limits]                        # fields of Limits; only at the start
+/// part_bytes = 1000000
+/// upload_lifetime = "2h"
+///
+/// [[fault]]
+/// operation = "part"              # an Operation, or "any" (the default)
+/// nth = 3                         # or every = 5, or from = 2 with times = 4; all calls if nothing is said
+/// filename = "big.jsonl"          # only for the Upload of this file
+/// action.answer = { status = 429, headers = { retry-after = "2" }, code = "slow_down", at = "unread" }
+///
+/// [[fault]]
+/// operation = "complete"
+/// action.late = { after = "90s", status = 504 }
+///
+/// [[fault]]
+/// action.drop = { at = { body = 100000 }, reset = true }
+/// # "#).unwrap();
+/// # assert_eq!(script.fault.len(), 3);
+/// ```
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScriptFile {
