@@ -118,7 +118,9 @@ impl Failure {
     pub fn may_have_acted(&self) -> bool {
         match self {
             Failure::Connect { .. } | Failure::Source(_) => false,
-            Failure::Transport { .. } | Failure::Stalled | Failure::NoAnswer | Failure::BadAnswer { .. } => true,
+            Failure::Transport { .. } | Failure::Stalled | Failure::NoAnswer | Failure::BadAnswer { .. } => {
+                true
+            }
             // A gateway may answer 5xx while the server behind it goes on.
             Failure::Refused { facts, .. } => facts.status >= 500 || facts.status == 408,
         }
@@ -151,3 +153,8 @@ impl fmt::Display for SourceFailure {
         }
     }
 }
+
+impl std::error::Error for Failure {}
+
+/// So that a body can carry it through an HTTP library and come out as itself.
+impl std::error::Error for SourceFailure {}
