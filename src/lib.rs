@@ -1,3 +1,5 @@
 //! upspool.
 
+pub mod api;
 pub mod model;
+pub mod source;

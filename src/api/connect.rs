@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, ClientBuilder, redirect, retry};
 use thiserror::Error;
+use url::{Host, Url};
 
 use super::exchange::causes;
 use super::server::Server;
@@ -88,7 +89,10 @@ impl Connections {
 }
 
 fn builder(server: &Server, headers: &HeaderMap) -> ClientBuilder {
-    reqwest::Client::builder()
+    let builder = reqwest::Client::builder();
+    // Proxies come from the usual environment; none of them is the way to this machine.
+    let builder = if is_loopback(&server.base_url) { builder.no_proxy() } else { builder };
+    builder
         .http1_only()
         .user_agent(concat!("upspool/", env!("CARGO_PKG_VERSION")))
         .default_headers(headers.clone())
@@ -105,6 +109,15 @@ fn builder(server: &Server, headers: &HeaderMap) -> ClientBuilder {
 
 fn builder_without_roots(server: &Server, headers: &HeaderMap) -> Result<reqwest::Client, ClientError> {
     builder(server, headers).tls_certs_only([]).build().map_err(setup)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 fn headers(server: &Server) -> Result<HeaderMap, ClientError> {

@@ -70,9 +70,10 @@ mod tests {
 
     #[test]
     fn every_form_of_retry_after_is_a_wait() {
-        let date = ("Date", "Sun, 22 Nov 2026 10:00:00 GMT");
         let ms = Duration::from_millis;
-        let cases: &[(&[(&str, &str)], Option<Duration>)] = &[
+        type Headers = &'static [(&'static str, &'static str)];
+        const DATE: (&str, &str) = ("Date", "Sun, 22 Nov 2026 10:00:00 GMT");
+        let cases: &[(Headers, Option<Duration>)] = &[
             (&[], None),
             (&[("Retry-After", "7")], Some(ms(7_000))),
             (&[("Retry-After", " 1.5 ")], Some(ms(1_500))),
@@ -87,10 +88,10 @@ mod tests {
             (&[("retry-after-ms", "250")], Some(ms(250))),
             (&[("retry-after-ms", "250"), ("Retry-After", "9")], Some(ms(250))),
             (&[("retry-after-ms", "x"), ("Retry-After", "9")], Some(ms(9_000))),
-            (&[date, ("Retry-After", "Sun, 22 Nov 2026 10:00:42 GMT")], Some(ms(42_000))),
-            (&[date, ("Retry-After", "Sun, 22 Nov 2026 10:00:00 GMT")], Some(ms(0))),
-            (&[date, ("Retry-After", "Sun, 22 Nov 2026 09:59:59 GMT")], None),
-            (&[date, ("Retry-After", "Mon, 22 Nov 2027 10:00:00 GMT")], Some(LONGEST)),
+            (&[DATE, ("Retry-After", "Sun, 22 Nov 2026 10:00:42 GMT")], Some(ms(42_000))),
+            (&[DATE, ("Retry-After", "Sun, 22 Nov 2026 10:00:00 GMT")], Some(ms(0))),
+            (&[DATE, ("Retry-After", "Sun, 22 Nov 2026 09:59:59 GMT")], None),
+            (&[DATE, ("Retry-After", "Mon, 22 Nov 2027 10:00:00 GMT")], Some(LONGEST)),
             (&[("Retry-After", "Sun, 22 Nov 2026 10:00:42 GMT")], None),
             (&[("Date", "today"), ("Retry-After", "Sun, 22 Nov 2026 10:00:42 GMT")], None),
         ];
