@@ -153,3 +153,8 @@ impl fmt::Display for SourceFailure {
         }
     }
 }
+
+impl std::error::Error for Failure {}
+
+/// So that a body can carry it through an HTTP library and come out as itself.
+impl std::error::Error for SourceFailure {}

@@ -1,0 +1,168 @@
+//! Hand 4: the file's bytes. Nothing else in the house reads what a watched file contains.
+//!
+//! - this file: opening, and whether what is open is still the file that lies there;
+//! - `reader`: a range as a stream, with a receipt for what was handed over;
+//! - `digest`: BLAKE3 of a range, MD5 of the whole.
+//!
+//! A [`Source`] is one open descriptor. All reads of a job go through it, so that all its Parts are of one inode even if
+//! the path is replaced meanwhile.
+
+mod digest;
+mod reader;
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Advice, CWD, Mode, OFlags, fadvise, openat};
+use rustix::io::Errno;
+
+use crate::model::failure::SourceFailure;
+use crate::model::file::Fingerprint;
+
+pub use reader::Receipt;
+
+/// A regular file, open for reading, as the version it was when it was opened.
+#[derive(Clone, Debug)]
+pub struct Source {
+    file: Arc<File>,
+    place: Arc<Place>,
+    fingerprint: Fingerprint,
+}
+
+/// What [`Source::still`] found, when it is the same version or may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Still {
+    /// Nothing changed since it was opened.
+    Same,
+    /// Only times did: whether the bytes did, the digests tell.
+    TimesOnly,
+}
+
+impl Source {
+    /// Opens the file at `path`, whose last component must not be a symbolic link. Blocks.
+    pub fn open(path: &Path) -> Result<Source, SourceFailure> {
+        Source::at(Place::Path(path.to_owned()))
+    }
+
+    /// Opens the file at `path` even through a symbolic link, for folders that say `follow_symlinks`. Blocks.
+    pub fn open_following(path: &Path) -> Result<Source, SourceFailure> {
+        Source::at(Place::Following(path.to_owned()))
+    }
+
+    /// Opens the file at `relative` below the directory `root`, and nothing that a symbolic link on the way from
+    /// `root` leads to: a directory that was swapped for a link after the scan opens no file outside the folder. Blocks.
+    pub fn open_beneath(root: &Path, relative: &Path) -> Result<Source, SourceFailure> {
+        Source::at(Place::Beneath(root.to_owned(), relative.to_owned()))
+    }
+
+    fn at(place: Place) -> Result<Source, SourceFailure> {
+        // O_NONBLOCK: a FIFO without a writer would block the open, before fstat can tell that it is one.
+        let file = File::from(place.open(OFlags::RDONLY | OFlags::NONBLOCK).map_err(opening)?);
+        let metadata = file.metadata().map_err(reading)?;
+        if !metadata.is_file() {
+            return Err(SourceFailure::NotAFile);
+        }
+        // Only advice: a file system that does not take it reads as well without.
+        let _ = fadvise(&file, 0, None, Advice::Sequential);
+        let fingerprint = Fingerprint::of(&metadata);
+        Ok(Source { file: Arc::new(file), place: Arc::new(place), fingerprint })
+    }
+
+    /// The file as it was when it was opened.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    /// The open descriptor, for what is asked of it besides reading (the lease test).
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Whether what was opened is exactly the version that was queued; else `Changed`. Where only times differ
+    /// ([`Fingerprint::differs_in_times_only`]) the digests can still tell that it is.
+    pub fn is(&self, queued: &Fingerprint) -> Result<(), SourceFailure> {
+        if self.fingerprint == *queued { Ok(()) } else { Err(SourceFailure::Changed) }
+    }
+
+    /// Whether the file that is open is still the version that was opened, and still what lies at its path. Blocks.
+    pub fn still(&self) -> Result<Still, SourceFailure> {
+        let open = self.file.metadata().map_err(reading)?;
+        let there = self.place.look()?;
+        let now = Fingerprint::of(&open);
+        if (there.dev(), there.ino()) != (open.dev(), open.ino()) {
+            Err(SourceFailure::Changed)
+        } else if now == self.fingerprint {
+            Ok(Still::Same)
+        } else if now.differs_in_times_only(&self.fingerprint) {
+            Ok(Still::TimesOnly)
+        } else {
+            Err(SourceFailure::Changed)
+        }
+    }
+}
+
+/// How a file is reached, so that a second look goes the same way as the first.
+#[derive(Debug)]
+enum Place {
+    Path(PathBuf),
+    Following(PathBuf),
+    Beneath(PathBuf, PathBuf),
+}
+
+impl Place {
+    fn open(&self, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let flags = flags | OFlags::CLOEXEC;
+        match self {
+            Place::Path(path) => openat(CWD, path, flags | OFlags::NOFOLLOW, Mode::empty()),
+            Place::Following(path) => openat(CWD, path, flags, Mode::empty()),
+            Place::Beneath(root, relative) => open_beneath(root, relative, flags | OFlags::NOFOLLOW),
+        }
+    }
+
+    fn look(&self) -> Result<Metadata, SourceFailure> {
+        // O_PATH: a look needs no right to read, and does not disturb whoever holds a lease.
+        File::from(self.open(OFlags::PATH).map_err(opening)?).metadata().map_err(reading)
+    }
+}
+
+/// Goes from directory to directory. `openat2` would do it in one call, but seccomp filters of older container engines
+/// refuse it.
+fn open_beneath(root: &Path, relative: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut at = openat(CWD, root, directory, Mode::empty())?;
+    let mut components = relative.components().peekable();
+    while let Some(component) = components.next() {
+        let Component::Normal(name) = component else { return Err(Errno::NOENT) };
+        if components.peek().is_none() {
+            return openat(&at, name, flags, Mode::empty());
+        }
+        at = openat(&at, name, directory | OFlags::NOFOLLOW, Mode::empty())?;
+    }
+    Err(Errno::NOENT)
+}
+
+fn opening(error: Errno) -> SourceFailure {
+    match error {
+        // ENOTDIR: a directory on the way is something else by now.
+        Errno::NOENT | Errno::NOTDIR => SourceFailure::Missing,
+        // The last component is a symbolic link; a socket, or a device without a driver.
+        Errno::LOOP | Errno::NXIO | Errno::NODEV => SourceFailure::NotAFile,
+        other => reading(other.into()),
+    }
+}
+
+fn reading(error: io::Error) -> SourceFailure {
+    match Errno::from_io_error(&error) {
+        // NFS: the file behind the handle was removed or replaced.
+        Some(Errno::STALE) => SourceFailure::Changed,
+        _ => SourceFailure::Unreadable { message: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests;
