@@ -118,7 +118,9 @@ impl Failure {
     pub fn may_have_acted(&self) -> bool {
         match self {
             Failure::Connect { .. } | Failure::Source(_) => false,
-            Failure::Transport { .. } | Failure::Stalled | Failure::NoAnswer | Failure::BadAnswer { .. } => true,
+            Failure::Transport { .. } | Failure::Stalled | Failure::NoAnswer | Failure::BadAnswer { .. } => {
+                true
+            }
             // A gateway may answer 5xx while the server behind it goes on.
             Failure::Refused { facts, .. } => facts.status >= 500 || facts.status == 408,
         }

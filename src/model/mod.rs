@@ -3,4 +3,5 @@
 pub mod answer;
 pub mod failure;
 pub mod file;
+pub mod settle;
 pub mod time;
