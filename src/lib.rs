@@ -1,3 +1,4 @@
 //! upspool.
 
 pub mod model;
+pub mod watch;

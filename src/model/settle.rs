@@ -111,8 +111,8 @@ pub struct Changing<'a> {
 /// The longest time between two looks at a file that keeps changing, unless its quiet time is longer still.
 pub const LONGEST_INTERVAL: Duration = Duration::from_secs(30);
 
-/// A file that changes for this many times an interval is looked at only once in that interval: a write of a minute
-/// is noticed some seconds late at most, one of hours costs a look each [`LONGEST_INTERVAL`].
+/// A file that changes for this many times an interval is left alone for that interval: the end of a write of a
+/// minute is noticed some seconds late at most, one of hours costs two looks each [`LONGEST_INTERVAL`].
 const INTERVAL_DIVISOR: u32 = 8;
 
 /// How many files are kept at most, at some 300 bytes each. More than these can only be there where the kernel's
@@ -143,6 +143,8 @@ struct Entry {
     changed: Boot,
     /// Whether the last look could test for writers; assumed until a look says otherwise.
     testable: bool,
+    /// Whether the look to come is the earliest that can find it quiet, rather than one after an interval.
+    confirming: bool,
     why: Why,
     place: Place,
 }
@@ -209,15 +211,16 @@ impl Settle {
                 since: now,
                 changed,
                 testable: true,
+                confirming: true,
                 why: Why::Changing,
                 place: Place::HandedOut,
             };
             return match entry.judge(meeting, false, quiet, now) {
                 Judgement::Settled => Decision::Settled(fingerprint),
-                Judgement::At(_) if self.kept >= self.most => Decision::NoRoom,
-                Judgement::At(due) => {
+                Judgement::At { .. } if self.kept >= self.most => Decision::NoRoom,
+                Judgement::At { due, confirming } => {
                     let path: Arc<Path> = path.into();
-                    let entry = entry.met(meeting);
+                    let entry = entry.met(meeting, confirming);
                     self.files.entry(folder).or_default().insert(path.clone(), entry);
                     self.kept += 1;
                     self.enqueue(folder, path, due)
@@ -228,15 +231,18 @@ impl Settle {
         entry.changed = if same { entry.changed.min(changed) } else { changed };
         entry.fingerprint = fingerprint;
         let judgement = entry.judge(meeting, !same, quiet, now);
-        entry.note(meeting);
-        let handed_out = matches!(entry.place, Place::HandedOut);
         match judgement {
             Judgement::Settled => {
                 self.forget(folder, path);
                 Decision::Settled(fingerprint)
             }
-            Judgement::At(_) if handed_out && meeting == Meeting::Glimpse => Decision::Awaited,
-            Judgement::At(due) => self.requeue(folder, path, due),
+            Judgement::At { due, confirming } => {
+                entry.note(meeting, confirming);
+                match entry.place {
+                    Place::HandedOut if meeting == Meeting::Glimpse => Decision::Awaited,
+                    _ => self.requeue(folder, path, due),
+                }
+            }
         }
     }
 
@@ -307,6 +313,7 @@ impl Settle {
             None => Decision::Forget,
             Some(entry) => {
                 entry.why = Why::Unknown(message);
+                entry.confirming = false;
                 let due = now + entry.interval(quiet.of(entry.testable), now);
                 self.requeue(folder, path, due)
             }
@@ -342,7 +349,7 @@ enum Meeting {
 
 enum Judgement {
     Settled,
-    At(Boot),
+    At { due: Boot, confirming: bool },
 }
 
 impl Entry {
@@ -353,30 +360,33 @@ impl Entry {
             Meeting::Glimpse => {
                 let earliest = (self.changed + quiet.of(self.testable)).max(now);
                 match self.place {
-                    Place::Queued(due, _) if !moved => Judgement::At(due.min(earliest)),
-                    _ => Judgement::At(earliest),
+                    Place::Queued(due, _) if !moved && due <= earliest => {
+                        Judgement::At { due, confirming: self.confirming }
+                    }
+                    _ => Judgement::At { due: earliest, confirming: true },
                 }
             }
             Meeting::Look { tested, open } => {
                 let quiet = quiet.of(tested);
                 let settles = self.changed + quiet;
-                if open || (moved && settles > now) {
-                    Judgement::At(now + self.interval(quiet, now))
-                } else if settles > now {
-                    Judgement::At(settles)
-                } else {
+                if !open && settles <= now {
                     Judgement::Settled
+                } else if open || (moved && self.confirming) {
+                    Judgement::At { due: now + self.interval(quiet, now), confirming: false }
+                } else {
+                    Judgement::At { due: settles, confirming: true }
                 }
             }
         }
     }
 
-    fn met(mut self, meeting: Meeting) -> Entry {
-        self.note(meeting);
+    fn met(mut self, meeting: Meeting, confirming: bool) -> Entry {
+        self.note(meeting, confirming);
         self
     }
 
-    fn note(&mut self, meeting: Meeting) {
+    fn note(&mut self, meeting: Meeting, confirming: bool) {
+        self.confirming = confirming;
         if let Meeting::Look { tested, open } = meeting {
             self.testable = tested;
             self.why = if open { Why::OpenForWriting } else { Why::Changing };

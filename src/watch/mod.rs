@@ -1,0 +1,6 @@
+//! The hand that touches watched folders.
+
+pub mod ignore;
+pub mod kind;
+mod lease;
+pub mod look;
