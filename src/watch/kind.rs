@@ -48,6 +48,14 @@ impl FolderKind {
         root: RootIdentity { file_system: 0, inode: 0, device: 0 },
     };
 
+    /// Whether a folder is still the directory that it was a moment ago.
+    pub(super) fn is_still(&self, now: &FolderKind) -> bool {
+        // The inodes of some network file systems are made up as they are asked for.
+        self.root.device == now.root.device
+            && self.root.file_system == now.root.file_system
+            && (self.root.inode == now.root.inode || !self.events)
+    }
+
     /// Asks the system. Blocks, for ever where a file server does not answer.
     pub fn probe(root: &Path) -> io::Result<FolderKind> {
         let metadata = std::fs::metadata(root)?;
