@@ -56,7 +56,7 @@ impl Signals {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, change: impl FnOnce(&mut Heard)) {
+    pub(super) fn tell(&self, change: impl FnOnce(&mut Heard)) {
         change(&mut self.state().heard);
         self.wake.notify_one();
     }
@@ -235,5 +235,65 @@ fn concerned<'a>(posts: &'a [Post], paths: &'a [PathBuf]) -> impl Iterator<Item 
 impl Post {
     fn lost(&self) {
         self.signals.tell(|heard| heard.lost = true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, Flag, RemoveKind};
+
+    use super::*;
+
+    fn post(root: &str) -> (Post, mpsc::Receiver<PathBuf>) {
+        let (hints, receiver) = mpsc::channel(1);
+        (Post { root: root.into(), hints, signals: Arc::new(Signals::new()) }, receiver)
+    }
+
+    fn created(path: &str) -> notify::Result<Event> {
+        Ok(Event::new(EventKind::Create(CreateKind::File)).add_path(path.into()))
+    }
+
+    #[test]
+    fn an_event_goes_to_every_folder_that_it_concerns_and_to_no_other() {
+        let ((outer, mut to_outer), (inner, mut to_inner), (other, mut to_other)) =
+            (post("/a"), post("/a/b"), post("/a/bc"));
+        let posts = [outer, inner, other];
+        hear(&posts, created("/a/b/file"));
+        assert_eq!(to_outer.try_recv().unwrap(), Path::new("b/file"));
+        assert_eq!(to_inner.try_recv().unwrap(), Path::new("file"));
+        assert!(to_other.try_recv().is_err());
+        let removed = Event::new(EventKind::Remove(RemoveKind::Folder)).add_path("/a/b".into());
+        hear(&posts, Ok(removed));
+        assert!(posts[1].signals.take().rearm);
+        assert!(!posts[0].signals.take().rearm);
+    }
+
+    #[test]
+    fn what_cannot_be_passed_on_becomes_a_scan() {
+        let (post, _hints) = post("/a");
+        let posts = [post];
+        hear(&posts, created("/a/1"));
+        assert!(!posts[0].signals.take().lost);
+        hear(&posts, created("/a/2"));
+        assert!(posts[0].signals.take().lost, "the channel was full");
+        hear(&posts, Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)));
+        assert!(posts[0].signals.take().lost, "the kernel's queue was full");
+        let error = notify::Error::new(ErrorKind::MaxFilesWatch).add_path("/a/new".into());
+        hear(&posts, Err(error));
+        let heard = posts[0].signals.take();
+        assert!(heard.lost && heard.limit);
+        hear(&posts, Err(notify::Error::new(ErrorKind::PathNotFound).add_path("/a/gone".into())));
+        assert!(!posts[0].signals.take().lost);
+    }
+
+    #[test]
+    fn a_scan_that_is_asked_for_begins_after_it_was() {
+        let signals = Signals::new();
+        assert!(!signals.is_asked());
+        assert_eq!(signals.ask(), 1);
+        assert_eq!(signals.begin(), 1);
+        assert!(!signals.is_asked());
+        assert_eq!(signals.ask(), 2, "one that is under way is no answer");
+        assert!(signals.is_asked());
     }
 }
