@@ -1,0 +1,198 @@
+//! Walks a folder, or a part of it, and says what lies there. Blocks.
+
+use std::collections::{BTreeSet, HashSet};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use tokio_util::sync::CancellationToken;
+use walkdir::{DirEntry, WalkDir};
+
+use super::FolderSpec;
+use super::ignore::Verdict;
+use super::kind::FolderKind;
+use super::look::look_of;
+use crate::model::file::Look;
+use crate::model::time::Now;
+
+/// Paths below the folder, each with what `lstat` says of it.
+pub(super) type Batch = Vec<(PathBuf, Look)>;
+
+/// So many files are handed over at once.
+pub(super) const BATCH: usize = 512;
+
+/// So many directories are named that cannot be read, or that are mounts; the rest is only counted.
+const MOST_NAMED: usize = 100;
+
+/// What a walk found, its files aside.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    pub(super) directories: u64,
+    /// Files and directories that the rules ignore.
+    pub(super) ignored: u64,
+    /// Symbolic links, FIFOs, sockets and devices.
+    pub(super) others: u64,
+    pub(super) unreadable: Vec<(PathBuf, String)>,
+    pub(super) unreadable_count: u64,
+    /// Directories on another device than the folder.
+    pub(super) mounts: BTreeSet<(PathBuf, u64)>,
+    /// Why the folder itself could not be read.
+    pub(super) root_error: Option<String>,
+    /// Whether nobody wanted to hear more.
+    pub(super) stopped: bool,
+}
+
+/// Where to walk and by which rules.
+pub(super) struct Walk<'a> {
+    pub(super) spec: &'a FolderSpec,
+    pub(super) kind: &'a FolderKind,
+    pub(super) now: &'a dyn Fn() -> Now,
+    pub(super) shutdown: &'a CancellationToken,
+}
+
+impl Walk<'_> {
+    /// Walks everything below `start`, a directory below the folder, or the folder itself if it is empty.
+    /// `deliver` says whether to go on.
+    pub(super) fn below(&self, start: &Path, deliver: &mut dyn FnMut(Batch) -> bool) -> Found {
+        let spec = self.spec;
+        let excluded = Excluded::of(spec);
+        let mut found = Found::default();
+        let mut batch = Batch::new();
+        let mut entries = WalkDir::new(spec.path.join(start))
+            .follow_links(false)
+            .follow_root_links(start.as_os_str().is_empty())
+            .max_depth(if spec.recursive { usize::MAX } else { 1 })
+            .into_iter();
+        while let Some(entry) = entries.next() {
+            if self.shutdown.is_cancelled() {
+                found.stopped = true;
+                return found;
+            }
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    found.failed(&error, &spec.path, start);
+                    continue;
+                }
+            };
+            let Ok(relative) = entry.path().strip_prefix(&spec.path) else { continue };
+            let is_root = relative.as_os_str().is_empty();
+            let kind = entry.file_type();
+            if kind.is_dir() || (is_root && entry.path_is_symlink()) {
+                if !self.enters(&entry, relative, &excluded, &mut found) {
+                    entries.skip_current_dir();
+                }
+            } else if !kind.is_file() {
+                found.others += 1;
+            } else if spec.rules.judge_last(relative, false) != Verdict::Taken {
+                found.ignored += 1;
+            } else {
+                match entry.metadata() {
+                    Ok(metadata) => {
+                        found.files += 1;
+                        found.bytes += metadata.size();
+                        let look = look_of(&metadata, self.kind, (self.now)().wall);
+                        batch.push((relative.to_path_buf(), look));
+                    }
+                    Err(error) => found.failed(&error, &spec.path, start),
+                }
+                if batch.len() >= BATCH && !deliver(std::mem::take(&mut batch)) {
+                    found.stopped = true;
+                    return found;
+                }
+            }
+        }
+        found.stopped = !batch.is_empty() && !deliver(batch);
+        found
+    }
+
+    /// Whether to go into a directory.
+    fn enters(&self, entry: &DirEntry, relative: &Path, excluded: &Excluded, found: &mut Found) -> bool {
+        if entry.depth() == 0 {
+            found.directories += 1;
+            return true;
+        }
+        if self.spec.rules.judge_last(relative, true) != Verdict::Taken {
+            found.ignored += 1;
+            return false;
+        }
+        if let Ok(metadata) = entry.metadata() {
+            if excluded.is(metadata.dev(), metadata.ino()) {
+                return false;
+            }
+            if metadata.dev() != self.kind.root.device && found.mounts.len() < MOST_NAMED {
+                found.mounts.insert((relative.to_path_buf(), metadata.dev()));
+            }
+        }
+        found.directories += 1;
+        true
+    }
+
+    /// Sorts paths that events named: files to be handed over, and directories to be walked.
+    pub(super) fn examine(&self, hints: &BTreeSet<PathBuf>) -> (Batch, Vec<PathBuf>) {
+        let excluded = Excluded::of(self.spec);
+        let mut files = Batch::new();
+        let mut directories = Vec::new();
+        for relative in hints {
+            let Ok(metadata) = std::fs::symlink_metadata(self.spec.path.join(relative)) else { continue };
+            let is_directory = metadata.is_dir();
+            if !(metadata.is_file() || (is_directory && self.spec.recursive))
+                || self.spec.rules.judge(relative, is_directory) != Verdict::Taken
+                || excluded.holds(&self.spec.path, relative)
+            {
+                continue;
+            }
+            if is_directory {
+                directories.push(relative.clone());
+            } else {
+                files.push((relative.clone(), look_of(&metadata, self.kind, (self.now)().wall)));
+            }
+        }
+        (files, directories)
+    }
+}
+
+impl Found {
+    fn failed(&mut self, error: &walkdir::Error, root: &Path, start: &Path) {
+        let said = error.io_error().map_or_else(|| error.to_string(), io::Error::to_string);
+        if error.depth() == 0 && start.as_os_str().is_empty() {
+            self.root_error = Some(said);
+            return;
+        }
+        // It was deleted since its name was read.
+        if error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return;
+        }
+        self.unreadable_count += 1;
+        if self.unreadable.len() < MOST_NAMED {
+            let path = error.path().and_then(|path| path.strip_prefix(root).ok()).unwrap_or(start);
+            self.unreadable.push((path.to_path_buf(), said));
+        }
+    }
+}
+
+/// Directories that are not part of the folder although they lie in it, by device and inode, so that another name for
+/// the same directory does not matter.
+struct Excluded(HashSet<(u64, u64)>);
+
+impl Excluded {
+    fn of(spec: &FolderSpec) -> Excluded {
+        let identities = spec.excluded.iter().filter_map(|path| std::fs::metadata(path).ok());
+        Excluded(identities.map(|metadata| (metadata.dev(), metadata.ino())).collect())
+    }
+
+    fn is(&self, device: u64, inode: u64) -> bool {
+        self.0.contains(&(device, inode))
+    }
+
+    /// Whether a path, or a directory on the way to it, is one of these.
+    fn holds(&self, root: &Path, relative: &Path) -> bool {
+        !self.0.is_empty()
+            && relative.ancestors().filter(|path| !path.as_os_str().is_empty()).any(|path| {
+                std::fs::symlink_metadata(root.join(path))
+                    .is_ok_and(|metadata| self.is(metadata.dev(), metadata.ino()))
+            })
+    }
+}
