@@ -6,7 +6,8 @@ CREATE TABLE folders (
     name             TEXT    NOT NULL,                  -- as the configuration last called it, for people
     paused           INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)), -- a pause survives a restart
     paused_why       TEXT,                              -- the operator's wish, or what the service found
-    first_watched_at INTEGER NOT NULL                   -- what lay there before is judged by `existing`
+    first_watched_at INTEGER NOT NULL,                  -- for people
+    scanned_at       INTEGER                            -- the first whole scan ended: what it met was judged by `existing`
 ) STRICT;
 
 CREATE TABLE jobs (
@@ -18,6 +19,7 @@ CREATE TABLE jobs (
     mtime_ns         INTEGER NOT NULL,                  -- fingerprint: last change of content, settable by anyone
     ctime_ns         INTEGER NOT NULL,                  -- fingerprint: last change of anything, set by the kernel alone
     inode            INTEGER NOT NULL,                  -- fingerprint: bits of an unsigned number
+    lane             INTEGER NOT NULL CHECK (lane IN (0, 1)), -- whether it goes through the lane of small files: they wait apart
     filename         TEXT    NOT NULL,                  -- the name that is sent
     purpose          TEXT    NOT NULL,                  -- sent; fixed when queued, so a new configuration changes no old job
     mime_type        TEXT    NOT NULL,                  -- sent
@@ -62,9 +64,9 @@ CREATE UNIQUE INDEX jobs_file ON jobs (file_id, account, base_url) WHERE file_id
 -- Of twins one at a time completes, or a lost answer could not be told from the other's.
 CREATE UNIQUE INDEX jobs_twins ON jobs (account, base_url, purpose, filename, bytes) WHERE stage = 'completing';
 -- What is next, in order; holds all that choosing and adding up need.
-CREATE INDEX jobs_queue ON jobs (folder, bumped DESC, id, due_at, bytes) WHERE stage = 'queued';
+CREATE INDEX jobs_queue ON jobs (folder, lane, bumped DESC, id, due_at, bytes) WHERE stage = 'queued';
 -- When the next one comes due.
-CREATE INDEX jobs_due ON jobs (folder, due_at) WHERE stage = 'queued' AND due_at IS NOT NULL;
+CREATE INDEX jobs_due ON jobs (folder, lane, due_at) WHERE stage = 'queued' AND due_at IS NOT NULL;
 -- What a start resumes.
 CREATE INDEX jobs_open ON jobs (id) WHERE stage IN ('uploading', 'completing');
 -- What a start finishes.

@@ -11,7 +11,7 @@ pub mod intake;
 mod journal;
 pub mod live;
 pub mod operations;
-mod requests;
+pub mod requests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -237,7 +237,8 @@ impl Engine {
 
     /// Loads the beginning of a line, behind all that was written so far.
     fn refill(&self, line: Line, count: usize) {
-        let (store, writer, clock) = (self.parts.store.clone(), self.parts.writer.clone(), self.parts.clock.clone());
+        let (store, writer, clock) =
+            (self.parts.store.clone(), self.parts.writer.clone(), self.parts.clock.clone());
         let engine = self.sender.clone();
         tokio::spawn(async move {
             // What was written before must be seen, else a job that ended would come up again.

@@ -175,7 +175,11 @@ impl Operations {
     }
 
     /// Opens the file, and compares its bytes with those that were sent if only its times are others.
-    async fn open_changed(&self, subject: &Subject, sent: &[(Range<u64>, Digest)]) -> Result<Source, Failure> {
+    async fn open_changed(
+        &self,
+        subject: &Subject,
+        sent: &[(Range<u64>, Digest)],
+    ) -> Result<Source, Failure> {
         let source = self.open(subject).await?;
         if source.is(&subject.fingerprint).is_err() {
             compare(&source, sent).await?;

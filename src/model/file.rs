@@ -1,5 +1,8 @@
 //! What a file looks like from outside: what decides whether two looks saw the same version of it.
 
+use std::fmt;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 /// What `fstat` says of a regular file, as far as it tells one version from another.
@@ -18,6 +21,19 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
+    /// The fingerprint that `metadata` shows. Every hand that stats a file takes it from here, so that two looks at the
+    /// same file never differ in how they were written down.
+    pub fn of(metadata: &Metadata) -> Fingerprint {
+        let nanoseconds =
+            |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        Fingerprint {
+            bytes: metadata.size(),
+            mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+        }
+    }
+
     /// Whether only times differ, so that the content has to be looked at.
     pub fn differs_in_times_only(&self, other: &Fingerprint) -> bool {
         self.bytes == other.bytes && self.inode == other.inode && self != other
@@ -40,3 +56,9 @@ pub type RelativePath = std::path::PathBuf;
 /// BLAKE3 of a range of a file: tells later whether the bytes are still those that were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}

@@ -7,4 +7,5 @@ pub mod file;
 pub mod job;
 pub mod plan;
 pub mod policy;
+pub mod settle;
 pub mod time;

@@ -4,6 +4,7 @@ use sqlx::{Row, SqliteConnection};
 
 use crate::model::file::Fingerprint;
 use crate::model::job::{Code, FolderId, Job, JobId, Reason, Stage, State, Step, Subject};
+use crate::model::plan::LANE_BYTES;
 use crate::model::time::{Now, Wall};
 
 use super::deadline::BootId;
@@ -164,10 +165,10 @@ async fn insert(connection: &mut SqliteConnection, candidate: &Candidate) -> sql
     let state = stage.state();
     let id: Option<i64> = sqlx::query_scalar(
         "-- insert_job\n\
-         INSERT INTO jobs (folder, path, bytes, mtime_ns, ctime_ns, inode, filename, purpose, mime_type, \
+         INSERT INTO jobs (folder, path, bytes, mtime_ns, ctime_ns, inode, lane, filename, purpose, mime_type, \
          expires_after, account, base_url, project, stage, found_at, ended_at, finish_state, warnings, error_code, \
          error_message, error_status, error_request_id) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23) \
          ON CONFLICT (folder, path) WHERE present = 1 DO NOTHING RETURNING id",
     )
     .bind(subject.folder.0)
@@ -176,6 +177,7 @@ async fn insert(connection: &mut SqliteConnection, candidate: &Candidate) -> sql
     .bind(subject.fingerprint.mtime_ns)
     .bind(subject.fingerprint.ctime_ns)
     .bind(subject.fingerprint.inode.cast_signed())
+    .bind(subject.fingerprint.bytes <= LANE_BYTES)
     .bind(subject.filename.clone())
     .bind(subject.purpose.clone())
     .bind(subject.mime_type.clone())

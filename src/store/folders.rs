@@ -26,8 +26,8 @@ pub struct FolderRow {
     pub paused_why: Option<String>,
     /// When it was first watched.
     pub first_watched_at: Wall,
-    /// Whether that is now.
-    pub new: bool,
+    /// Whether all that lay there when it was first watched has been met.
+    pub scanned: bool,
 }
 
 impl Store {
@@ -39,7 +39,7 @@ impl Store {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let mut rows = Vec::with_capacity(folders.len());
         for (path, name) in folders {
-            let inserted = sqlx::query(
+            sqlx::query(
                 "-- insert_folder\n\
                  INSERT INTO folders (path, name, first_watched_at) VALUES (?1, ?2, ?3) \
                  ON CONFLICT (path) DO NOTHING",
@@ -48,18 +48,17 @@ impl Store {
             .bind(name.clone())
             .bind(now.0)
             .execute(&mut *transaction)
-            .await?
-            .rows_affected();
+            .await?;
             let found = sqlx::query(
                 "-- name_folder\n\
                  UPDATE folders SET name = ?2 WHERE path = ?1 \
-                 RETURNING id, path, name, paused, paused_why, first_watched_at",
+                 RETURNING id, path, name, paused, paused_why, first_watched_at, scanned_at",
             )
             .bind(row::bytes_of(path))
             .bind(name.clone())
             .fetch_one(&mut *transaction)
             .await?;
-            rows.push(FolderRow { new: inserted == 1, ..folder(&found)? });
+            rows.push(folder(&found)?);
         }
         transaction.commit().await?;
         Ok(rows)
@@ -72,7 +71,7 @@ impl Store {
     pub async fn folders(&self) -> Result<Vec<FolderRow>> {
         let rows = sqlx::query(
             "-- folders\n\
-             SELECT id, path, name, paused, paused_why, first_watched_at FROM folders ORDER BY id",
+             SELECT id, path, name, paused, paused_why, first_watched_at, scanned_at FROM folders ORDER BY id",
         )
         .fetch_all(&self.reader)
         .await?;
@@ -109,6 +108,22 @@ pub(super) async fn set_paused(
     Ok(changed == 1)
 }
 
+/// The first whole scan of a folder has ended.
+pub(super) async fn set_scanned(
+    connection: &mut SqliteConnection,
+    folder: FolderId,
+    at: Wall,
+) -> sqlx::Result<bool> {
+    let changed =
+        sqlx::query("-- set_scanned\nUPDATE folders SET scanned_at = coalesce(scanned_at, ?2) WHERE id = ?1")
+            .bind(folder.0)
+            .bind(at.0)
+            .execute(connection)
+            .await?
+            .rows_affected();
+    Ok(changed == 1)
+}
+
 fn folder(row: &SqliteRow) -> sqlx::Result<FolderRow> {
     Ok(FolderRow {
         id: FolderId(row.try_get("id")?),
@@ -117,6 +132,6 @@ fn folder(row: &SqliteRow) -> sqlx::Result<FolderRow> {
         paused: row.try_get("paused")?,
         paused_why: row.try_get("paused_why")?,
         first_watched_at: Wall(row.try_get("first_watched_at")?),
-        new: false,
+        scanned: row.try_get::<Option<i64>, _>("scanned_at")?.is_some(),
     })
 }

@@ -14,9 +14,9 @@ use super::{Store, row};
 /// The next jobs of the queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Window {
-    /// Folder by folder in the order asked; in each, bumped ones first, then oldest first.
+    /// Bumped ones first, then oldest first.
     pub jobs: Vec<Job>,
-    /// Whether a folder has more that are due.
+    /// Whether there are more that are due.
     pub more: bool,
     /// When the next one comes due that is not yet.
     pub next_due: Option<Wall>,
@@ -59,42 +59,41 @@ impl Store {
         }
     }
 
-    /// The queued jobs of `folders` that are due, at most `per_folder` of each. What the writer has not committed yet
-    /// is not seen: the board knows those that it has granted since.
+    /// The queued jobs of a folder that are due, at most `limit`: those that go through the lane of small files, or the
+    /// others. What the writer has not committed yet is not seen: flush it first.
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn window(&self, folders: &[FolderId], per_folder: usize, now: Wall) -> Result<Window> {
-        let mut window = Window::default();
+    pub async fn window(&self, folder: FolderId, lane: bool, limit: usize, now: Wall) -> Result<Window> {
         let mut connection = self.reader.acquire().await?;
-        for folder in folders {
-            let rows = sqlx::query(concat!(
-                "-- window\nSELECT ",
-                row::job_columns!(),
-                " FROM jobs INDEXED BY jobs_queue \
-                 WHERE stage = 'queued' AND folder = ?1 AND (due_at IS NULL OR due_at <= ?2) \
-                 ORDER BY bumped DESC, id LIMIT ?3"
-            ))
-            .bind(folder.0)
-            .bind(now.0)
-            .bind(row::int(per_folder.saturating_add(1)))
-            .fetch_all(&mut *connection)
-            .await?;
-            window.more |= rows.len() > per_folder;
-            for row in rows.iter().take(per_folder) {
-                window.jobs.push(row::job_without_session(row)?.0);
-            }
-            let next_due: Option<i64> = sqlx::query_scalar(
-                "-- next_due\n\
-                 SELECT min(due_at) FROM jobs INDEXED BY jobs_due \
-                 WHERE stage = 'queued' AND due_at IS NOT NULL AND folder = ?1 AND due_at > ?2",
-            )
-            .bind(folder.0)
-            .bind(now.0)
-            .fetch_one(&mut *connection)
-            .await?;
-            window.next_due = [window.next_due, next_due.map(Wall)].into_iter().flatten().min();
+        let rows = sqlx::query(concat!(
+            "-- window\nSELECT ",
+            row::job_columns!(),
+            " FROM jobs INDEXED BY jobs_queue \
+             WHERE stage = 'queued' AND folder = ?1 AND lane = ?2 AND (due_at IS NULL OR due_at <= ?3) \
+             ORDER BY bumped DESC, id LIMIT ?4"
+        ))
+        .bind(folder.0)
+        .bind(lane)
+        .bind(now.0)
+        .bind(row::int(limit.saturating_add(1)))
+        .fetch_all(&mut *connection)
+        .await?;
+        let mut window = Window { more: rows.len() > limit, ..Window::default() };
+        for row in rows.iter().take(limit) {
+            window.jobs.push(row::job_without_session(row)?.0);
         }
+        let next_due: Option<i64> = sqlx::query_scalar(
+            "-- next_due\n\
+             SELECT min(due_at) FROM jobs INDEXED BY jobs_due \
+             WHERE stage = 'queued' AND due_at IS NOT NULL AND folder = ?1 AND lane = ?2 AND due_at > ?3",
+        )
+        .bind(folder.0)
+        .bind(lane)
+        .bind(now.0)
+        .fetch_one(&mut *connection)
+        .await?;
+        window.next_due = next_due.map(Wall);
         Ok(window)
     }
 

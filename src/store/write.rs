@@ -70,6 +70,13 @@ pub enum Write {
         /// Why it stops; none: it goes on.
         why: Option<String>,
     },
+    /// The first whole scan of a folder has ended.
+    Scanned {
+        /// Which.
+        folder: FolderId,
+        /// When.
+        at: Wall,
+    },
     /// A request was taken up, and this came of it.
     Answer {
         /// Which.
@@ -118,6 +125,7 @@ impl Write {
             Write::Finish { .. } => "finish",
             Write::Warnings { .. } => "warnings",
             Write::Pause { .. } => "pause",
+            Write::Scanned { .. } => "scanned",
             Write::Answer { .. } => "answer",
             Write::History(_) => "history",
             Write::Flush => "flush",
@@ -133,7 +141,11 @@ impl Write {
             | Write::Finish { job, .. }
             | Write::Warnings { job, .. } => Some(*job),
             Write::History(row) => Some(row.job),
-            Write::Enqueue(_) | Write::Pause { .. } | Write::Answer { .. } | Write::Flush => None,
+            Write::Enqueue(_)
+            | Write::Pause { .. }
+            | Write::Scanned { .. }
+            | Write::Answer { .. }
+            | Write::Flush => None,
         }
     }
 
@@ -187,6 +199,7 @@ impl Write {
             }
             Write::Warnings { job, warnings } => set_warnings(connection, *job, warnings).await?,
             Write::Pause { folder, why } => folders::set_paused(connection, *folder, why.as_deref()).await?,
+            Write::Scanned { folder, at } => folders::set_scanned(connection, *folder, *at).await?,
             Write::Answer { request, at, answer } => {
                 requests::answer(connection, *request, *at, answer).await?;
                 true

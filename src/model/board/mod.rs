@@ -83,6 +83,13 @@ pub enum Event {
     Asked(Request),
     /// These folders are in force, with those that are paused.
     Folders(Vec<(FolderId, bool)>),
+    /// A folder is paused, or not any more, for a reason that lies in the folder and is written down already.
+    Paused {
+        /// Which.
+        folder: FolderId,
+        /// Whether it is.
+        paused: bool,
+    },
     /// The store cannot be written (with the reason), or can again.
     Store(Result<(), Reason>),
     /// Something about this account changed that makes a new try worthwhile: its key.
@@ -357,6 +364,7 @@ impl Board {
             Event::Conflicted(id) => self.forget(id),
             Event::Asked(request) => self.asked(request, now),
             Event::Folders(folders) => self.queue.set_folders(&folders),
+            Event::Paused { folder, paused } => self.queue.set_paused(folder, paused),
             Event::Store(Ok(())) => self.lift(&Scope::Store, now),
             Event::Store(Err(reason)) => self.hold(Scope::Store, reason, now),
             Event::Renewed(account) => self.gates.probe_now(&Scope::Account(account), now.boot),

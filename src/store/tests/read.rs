@@ -11,7 +11,7 @@ async fn folders_keep_their_row_by_their_path() {
     fixture.store.write(&pause).await.unwrap();
     let both = [(PathBuf::from("/srv/b"), "b".into()), (PathBuf::from("/srv/a"), "renamed".into())];
     let rows = fixture.store.sync_folders(&both, Wall(9)).await.unwrap();
-    assert!(rows[0].new && !rows[0].paused && rows[0].first_watched_at == Wall(9));
+    assert!(!rows[0].scanned && !rows[0].paused && rows[0].first_watched_at == Wall(9));
     assert_eq!(
         rows[1],
         FolderRow {
@@ -21,7 +21,7 @@ async fn folders_keep_their_row_by_their_path() {
             paused: true,
             paused_why: Some("asked".into()),
             first_watched_at: Wall(1),
-            new: false,
+            scanned: false,
         }
     );
     fixture.store.write(&Write::Pause { folder: fixture.folder, why: None }).await.unwrap();
@@ -44,16 +44,16 @@ async fn the_window_has_what_is_due_bumped_first_then_oldest() {
     fixture.take(&mut jobs[1], Step::Opened(session("upload_1", 1))).await;
     let other = fixture.folder_at("/srv/b").await.id;
 
-    let window = fixture.store.window(&[other, fixture.folder], 2, at(10).wall).await.unwrap();
+    let window = fixture.store.window(fixture.folder, true, 2, at(10).wall).await.unwrap();
     assert_eq!(window.jobs, [jobs[3].clone(), jobs[2].clone()]);
     assert!(window.more);
     assert_eq!(window.next_due, Some(later));
 
-    let window = fixture.store.window(&[fixture.folder], 9, later).await.unwrap();
+    let window = fixture.store.window(fixture.folder, true, 9, later).await.unwrap();
     assert_eq!(window.jobs.iter().map(|job| job.id.0).collect::<Vec<_>>(), [4, 1, 3, 5]);
     assert!(!window.more);
     assert_eq!(window.next_due, None);
-    assert_eq!(fixture.store.window(&[], 9, later).await.unwrap(), Default::default());
+    assert_eq!(fixture.store.window(other, true, 9, later).await.unwrap(), Default::default());
 }
 
 #[tokio::test]

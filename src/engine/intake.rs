@@ -1,0 +1,599 @@
+//! Files that were seen become jobs: known or not, settled or not, enqueue or nothing.
+//!
+//! Events and scans come by the same way. What the store knows is dropped first, so that a rescan of a hundred thousand
+//! known files costs a few statements; the rest waits in [`Settle`] until nobody writes to it any more.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch as signal};
+use tokio::task::{JoinSet, spawn_blocking};
+use tracing::{error, info, warn};
+
+use super::live::{LiveChanging, LiveFolder};
+use super::{Idle, Message};
+use crate::clock::Clock;
+use crate::model::board::Event;
+use crate::model::file::{Fingerprint, Look};
+use crate::model::job::{AccountName, Code, FolderId, JobId, Reason, Subject};
+use crate::model::plan;
+use crate::model::settle::{Decision, FolderKey, Observation, Settle, Why};
+use crate::model::time::{Boot, Now};
+use crate::source::Source;
+use crate::store::{Applied, Arrival, Candidate, Known, Store, Write, Writer};
+use crate::text::{rfc3339, shown, size};
+use crate::watch::{FolderState, Notice, Scanned, Watch, look};
+
+/// Files looked at by one blocking thread in one go.
+const LOOKS: usize = 128;
+
+/// Blocking threads that look at once: a hung file server holds one of them for ever.
+const LOOKERS: usize = 8;
+
+/// With `existing = "auto"` a folder that holds more than this when it is first watched begins paused.
+const EXISTING_FILES: u64 = 1000;
+
+/// The same in bytes.
+const EXISTING_BYTES: u64 = 10 * 1024 * 1024 * 1024;
+
+/// Changing files that are shown to people at most.
+const SHOWN: usize = 100;
+
+/// How often what is shown to people is made anew.
+const SHOW_EVERY: Duration = Duration::from_millis(500);
+
+/// What intake has to know of a folder.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    /// Its row.
+    pub id: FolderId,
+    /// Its name.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What is sent with each of its files.
+    pub purpose: String,
+    /// The same, unless the file's name tells.
+    pub mime_type: Option<String>,
+    /// Lifetime of the Files in seconds.
+    pub expires_after: Option<u64>,
+    /// Whose Files.
+    pub account: AccountName,
+    /// The account's server.
+    pub base_url: String,
+    /// The account's project.
+    pub project: Option<String>,
+    /// What becomes of the files that lay there before.
+    pub existing: Existing,
+}
+
+/// What becomes of files that lie in a folder when it is first watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// They were met before: no file is special.
+    Met,
+    /// They are uploaded.
+    Upload,
+    /// They are uploaded, unless they are many: then the folder begins paused.
+    Guard,
+    /// They become rows that say that they were there.
+    Skip,
+}
+
+/// What intake works with.
+pub struct Parts {
+    /// In the order of their keys.
+    pub folders: Vec<Folder>,
+    /// The quiet times are set.
+    pub settle: Settle,
+    /// The hand that looks.
+    pub watch: Watch,
+    /// What it tells.
+    pub notices: mpsc::Receiver<Notice>,
+    /// What is known.
+    pub store: Store,
+    /// Where jobs are made.
+    pub writer: Writer,
+    /// Who is told of them.
+    pub engine: mpsc::Sender<Message>,
+    /// The time.
+    pub clock: Clock,
+    /// Who is told of jobs that end as soon as they begin, where somebody waits for that.
+    pub once: Option<mpsc::UnboundedSender<JobId>>,
+}
+
+/// The engine's side of intake.
+#[derive(Clone, Debug)]
+pub struct Hints {
+    again: mpsc::UnboundedSender<(FolderId, PathBuf)>,
+    /// Hints that were not taken up yet.
+    owed: Arc<AtomicUsize>,
+    idle: Idle,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What people are shown of folders.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Each folder.
+    pub folders: Vec<LiveFolder>,
+    /// Some files that have not settled.
+    pub changing: Vec<LiveChanging>,
+    /// How many have not.
+    pub changing_count: u64,
+}
+
+impl Hints {
+    /// Has the file looked at again.
+    pub fn look_again(&self, folder: FolderId, path: PathBuf) {
+        self.owed.fetch_add(1, Ordering::SeqCst);
+        // Intake ends only with the service.
+        let _ = self.again.send((folder, path));
+    }
+
+    /// Whether each folder was scanned once and nothing that was seen waits to become a job.
+    pub fn is_idle(&self) -> bool {
+        self.owed.load(Ordering::SeqCst) == 0 && *self.idle.borrow()
+    }
+
+    /// What people are shown.
+    pub fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Looked = Vec<(FolderKey, PathBuf, Observation)>;
+
+/// See the module.
+pub struct Intake {
+    parts: Parts,
+    again: mpsc::UnboundedReceiver<(FolderId, PathBuf)>,
+    owed: Arc<AtomicUsize>,
+    idle: signal::Sender<bool>,
+    seen: Arc<Mutex<Seen>>,
+    looks: JoinSet<Looked>,
+    /// Folders whose first scan of this run has not ended.
+    unscanned: Vec<FolderKey>,
+    /// When this run began to watch: what changed before was there before.
+    started: Boot,
+    shown_at: Boot,
+}
+
+impl Intake {
+    /// Intake, and the engine's side of it.
+    pub fn new(parts: Parts) -> (Intake, Hints) {
+        let (again, hints) = mpsc::unbounded_channel();
+        let (idle, is_idle) = signal::channel(false);
+        let (owed, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Seen::default())));
+        let folders = parts.folders.iter().map(|folder| LiveFolder {
+            name: folder.name.clone(),
+            path: shown(&folder.path),
+            state: "starting".into(),
+            ..LiveFolder::default()
+        });
+        let shown = Seen { folders: folders.collect(), ..Seen::default() };
+        *seen.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+        let handle = Hints { again, owed: owed.clone(), idle: is_idle, seen: seen.clone() };
+        let started = parts.clock.now().boot;
+        let unscanned =
+            (0..parts.folders.len()).filter_map(|key| u32::try_from(key).ok()).map(FolderKey).collect();
+        let intake = Intake {
+            parts,
+            again: hints,
+            owed,
+            idle,
+            seen,
+            looks: JoinSet::new(),
+            unscanned,
+            started,
+            shown_at: started,
+        };
+        (intake, handle)
+    }
+
+    /// Works until the watch hand ends.
+    pub async fn run(mut self) {
+        loop {
+            self.look_at_due();
+            self.show();
+            let idle = self.unscanned.is_empty()
+                && self.parts.settle.is_empty()
+                && self.looks.is_empty()
+                && self.parts.notices.is_empty();
+            self.idle.send_if_modified(|value| std::mem::replace(value, idle) != idle);
+            let now = self.parts.clock.now().boot;
+            let wake = match self.parts.settle.next_wake() {
+                Some(at) if self.looks.len() < LOOKERS => at.since(now).max(Duration::from_millis(1)),
+                _ => Duration::from_secs(30),
+            };
+            tokio::select! {
+                notice = self.parts.notices.recv() => match notice {
+                    Some(Notice::Seen { folder, entries }) => self.saw(folder, entries).await,
+                    Some(Notice::Scanned(scanned)) => self.scanned(&scanned).await,
+                    Some(Notice::State { folder, state }) => self.state(folder, &state),
+                    None => return,
+                },
+                Some((folder, path)) = self.again.recv() => {
+                    self.seen_again(folder, path);
+                    self.owed.fetch_sub(1, Ordering::SeqCst);
+                }
+                Some(looked) = self.looks.join_next() => match looked {
+                    Ok(looked) => self.looked(looked).await,
+                    // A panic of ours in a look: the files of that batch come up with the next scan.
+                    Err(fault) => error!(event = "failed", code = Code::Internal.as_str(), "a look at files: {fault}"),
+                },
+                () = tokio::time::sleep(wake) => {}
+            }
+        }
+    }
+
+    /// Drops what is known as it is; the rest waits to settle.
+    async fn saw(&mut self, key: FolderKey, entries: Vec<(PathBuf, Look)>) {
+        let Some(folder) = self.folder(key) else { return };
+        let (id, name) = (folder.id, folder.name.clone());
+        let looks: HashMap<PathBuf, Look> = entries.iter().cloned().collect();
+        let files = entries.into_iter().map(|(path, look)| (path, look.fingerprint)).collect();
+        let unknown = match self.parts.store.filter_unknown(id, files).await {
+            Ok(unknown) => unknown,
+            Err(fault) => {
+                // The next scan meets them again.
+                error!(
+                    event = "store-unreadable",
+                    folder = name,
+                    code = fault.code().map(Code::as_str),
+                    "{fault}"
+                );
+                return;
+            }
+        };
+        let now = self.parts.clock.now();
+        for file in unknown {
+            let Some(look) = looks.get(&file.path) else { continue };
+            let decision = self.parts.settle.observe(key, &file.path, Observation::Glimpsed(*look), now);
+            if decision == Decision::NoRoom {
+                self.parts.watch.rescan(key);
+            }
+        }
+    }
+
+    /// The engine wants a file looked at that may be another version by now.
+    fn seen_again(&mut self, folder: FolderId, path: PathBuf) {
+        if let Some(key) = self.key(folder) {
+            self.start_look(vec![(key, path)]);
+        }
+    }
+
+    fn look_at_due(&mut self) {
+        let now = self.parts.clock.now().boot;
+        while self.looks.len() < LOOKERS {
+            let due = self.parts.settle.due(now, LOOKS);
+            if due.is_empty() {
+                return;
+            }
+            self.start_look(due);
+        }
+    }
+
+    fn start_look(&mut self, files: Vec<(FolderKey, PathBuf)>) {
+        let wall = self.parts.clock.now().wall;
+        let files: Vec<_> = files
+            .into_iter()
+            .filter_map(|(key, path)| {
+                let root = self.folder(key)?.path.clone();
+                Some((key, path, root, self.parts.watch.kind(key)))
+            })
+            .collect();
+        let look_at_all = move || {
+            let look_at = |(key, path, root, kind): (FolderKey, PathBuf, PathBuf, _)| {
+                let seen = look(&root, &path, &kind, wall);
+                (key, path, seen)
+            };
+            files.into_iter().map(look_at).collect()
+        };
+        self.looks.spawn(async move {
+            match spawn_blocking(look_at_all).await {
+                Ok(looked) => looked,
+                Err(fault) => std::panic::resume_unwind(fault.into_panic()),
+            }
+        });
+    }
+
+    async fn looked(&mut self, looked: Looked) {
+        let now = self.parts.clock.now();
+        let mut settled: HashMap<FolderKey, Vec<Settled>> = HashMap::new();
+        for (key, path, seen) in looked {
+            let readable = !matches!(seen, Observation::Unreadable(_));
+            let existed = match &seen {
+                Observation::Present { look, .. } | Observation::Unreadable(look) => {
+                    self.existed(key, look, now)
+                }
+                _ => false,
+            };
+            if let Decision::Settled(fingerprint) = self.parts.settle.observe(key, &path, seen, now) {
+                settled.entry(key).or_default().push(Settled { path, fingerprint, readable, existed });
+            }
+        }
+        for (key, files) in settled {
+            self.admit(key, files).await;
+        }
+    }
+
+    /// Whether the file lay there when the folder was first watched.
+    fn existed(&self, key: FolderKey, look: &Look, now: Now) -> bool {
+        let Some(folder) = self.folder(key) else { return false };
+        match (folder.existing, look.unchanged_for) {
+            (Existing::Met | Existing::Upload, _) => false,
+            (_, Some(unchanged)) => unchanged >= now.boot.since(self.started),
+            // The file system's clock is not ours: what the first scan met was there.
+            (_, None) => self.unscanned.contains(&key),
+        }
+    }
+
+    /// Makes jobs of files that have settled.
+    async fn admit(&mut self, key: FolderKey, files: Vec<Settled>) {
+        let Some(folder) = self.folder(key).cloned() else { return };
+        let mut by_path: HashMap<PathBuf, Settled> = HashMap::new();
+        let mut asked = Vec::with_capacity(files.len());
+        for file in files {
+            asked.push((file.path.clone(), file.fingerprint));
+            by_path.insert(file.path.clone(), file);
+        }
+        let unknown = match self.parts.store.filter_unknown(folder.id, asked).await {
+            Ok(unknown) => unknown,
+            Err(fault) => {
+                error!(
+                    event = "store-unreadable",
+                    folder = folder.name,
+                    code = fault.code().map(Code::as_str),
+                    "{fault}"
+                );
+                self.parts.watch.rescan(key);
+                return;
+            }
+        };
+        let mut writes = Vec::with_capacity(unknown.len());
+        for file in unknown {
+            let Some(settled) = by_path.remove(&file.path) else { continue };
+            if let Some(known) = file.known
+                && self.is_same_content(&folder, &settled, &known).await
+            {
+                self.parts
+                    .writer
+                    .send(Write::SameVersion { job: known.job, fingerprint: settled.fingerprint });
+                continue;
+            }
+            let candidate = candidate(&folder, &settled, self.parts.clock.now());
+            let (path, arrival) = (settled.path, candidate.arrival.clone());
+            writes.push((path, arrival, self.parts.writer.ask(Write::Enqueue(Box::new(candidate)))));
+        }
+        // All of them are queued by now, so they share a commit.
+        for (path, arrival, write) in writes {
+            if let Ok(Applied::Enqueued { job, .. }) = write.await {
+                tell(&folder, &path, job.id, job.subject.fingerprint.bytes, &arrival);
+                if arrival == Arrival::Queued {
+                    let event = Message::Event(Event::Enqueued(*job));
+                    // The engine is gone only when the service ends; the row stays.
+                    let _ = self.parts.engine.send(event).await;
+                } else if let Some(once) = &self.parts.once {
+                    let _ = once.send(job.id);
+                }
+            }
+        }
+    }
+
+    /// Whether a file that looks different from its row has the bytes that were sent.
+    async fn is_same_content(&self, folder: &Folder, settled: &Settled, known: &Known) -> bool {
+        if known.fingerprint.bytes != settled.fingerprint.bytes || !settled.readable {
+            return false;
+        }
+        let Ok(ranges) = self.parts.store.ranges_of(known.job).await else { return false };
+        let covered: u64 = ranges.iter().map(|(range, _)| range.end - range.start).sum();
+        if covered != settled.fingerprint.bytes || covered == 0 {
+            return false;
+        }
+        let (root, path) = (folder.path.clone(), settled.path.clone());
+        let Ok(Ok(source)) = spawn_blocking(move || Source::open_beneath(&root, &path)).await else {
+            return false;
+        };
+        for (range, digest) in ranges {
+            if source.digest_of(range).await.ok() != Some(digest) {
+                return false;
+            }
+        }
+        // Else another version was read than the one that settled.
+        source.is(&settled.fingerprint).is_ok()
+    }
+
+    async fn scanned(&mut self, scanned: &Scanned) {
+        let Some(folder) = self.folder(scanned.folder).cloned() else { return };
+        let now = self.parts.clock.now();
+        for (path, message) in &scanned.unreadable {
+            let path = shown(&folder.path.join(path));
+            warn!(event = "folder-unreadable", folder = folder.name, path, "cannot be read: {message}");
+        }
+        self.change_live(scanned.folder, |live| live.last_scan = Some(rfc3339(now.wall)));
+        if !scanned.complete {
+            return;
+        }
+        self.unscanned.retain(|key| *key != scanned.folder);
+        if folder.existing == Existing::Met {
+            return;
+        }
+        if folder.existing == Existing::Guard {
+            let many = scanned.files > EXISTING_FILES || scanned.bytes > EXISTING_BYTES;
+            if many {
+                let why = format!(
+                    "{} files ({}) lay there when it was first watched",
+                    scanned.files,
+                    size(scanned.bytes)
+                );
+                warn!(
+                    event = "folder-paused",
+                    folder = folder.name,
+                    bytes = scanned.bytes,
+                    "begins paused: {why}; `upspool resume --folder {}` uploads them",
+                    folder.name
+                );
+                self.parts.writer.send(Write::Pause { folder: folder.id, why: Some(why) });
+            } else {
+                let event = Event::Paused { folder: folder.id, paused: false };
+                let _ = self.parts.engine.send(Message::Event(event)).await;
+            }
+        }
+        self.parts.writer.send(Write::Scanned { folder: folder.id, at: now.wall });
+        // What existed is still told by its time; what has none of its own is new from now on.
+        if let Some(folder) = self.folder_mut(scanned.folder)
+            && folder.existing == Existing::Guard
+        {
+            folder.existing = Existing::Met;
+        }
+    }
+
+    fn state(&mut self, key: FolderKey, state: &FolderState) {
+        let Some(folder) = self.folder(key) else { return };
+        let (name, path) = (folder.name.clone(), shown(&folder.path));
+        let (word, why) = match state {
+            FolderState::Events => ("events", None),
+            FolderState::Polling { why, .. } => ("polling", Some(why.clone())),
+            FolderState::Degraded { why, .. } => ("degraded", Some(why.clone())),
+            FolderState::Missing { message } => ("missing", Some(message.clone())),
+        };
+        let words = why.as_deref().unwrap_or("watched by events");
+        match state {
+            FolderState::Missing { .. } => {
+                let code = Code::FolderMissing;
+                warn!(
+                    event = "folder-state",
+                    folder = name,
+                    path,
+                    state = word,
+                    code = code.as_str(),
+                    "{words}"
+                );
+            }
+            FolderState::Degraded { .. } => {
+                warn!(event = "folder-state", folder = name, path, state = word, "{words}");
+            }
+            _ => info!(event = "folder-state", folder = name, path, state = word, "{words}"),
+        }
+        self.change_live(key, |live| {
+            live.state = word.into();
+            live.why = why;
+        });
+    }
+
+    fn change_live(&self, key: FolderKey, change: impl FnOnce(&mut LiveFolder)) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(live) = usize::try_from(key.0).ok().and_then(|index| seen.folders.get_mut(index)) {
+            change(live);
+        }
+    }
+
+    /// Makes the list of changing files anew, now and then.
+    fn show(&mut self) {
+        let now = self.parts.clock.now().boot;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.changing_count = self.parts.settle.len() as u64;
+        if now.since(self.shown_at) < SHOW_EVERY
+            && !(self.parts.settle.is_empty() && !seen.changing.is_empty())
+        {
+            return;
+        }
+        self.shown_at = now;
+        let changing = self.parts.settle.changing().take(SHOWN).map(|file| LiveChanging {
+            folder: self.folder(file.folder).map(|folder| folder.name.clone()).unwrap_or_default(),
+            path: shown(file.path),
+            bytes: file.bytes,
+            why: match file.why {
+                Why::Changing => "changing".into(),
+                Why::OpenForWriting => "open-for-writing".into(),
+                Why::Unknown(message) => message,
+            },
+            seconds: now.since(file.since).as_secs(),
+        });
+        seen.changing = changing.collect();
+    }
+
+    fn folder(&self, key: FolderKey) -> Option<&Folder> {
+        self.parts.folders.get(usize::try_from(key.0).ok()?)
+    }
+
+    fn folder_mut(&mut self, key: FolderKey) -> Option<&mut Folder> {
+        self.parts.folders.get_mut(usize::try_from(key.0).ok()?)
+    }
+
+    fn key(&self, id: FolderId) -> Option<FolderKey> {
+        let place = self.parts.folders.iter().position(|folder| folder.id == id)?;
+        u32::try_from(place).ok().map(FolderKey)
+    }
+}
+
+/// A file that may be read now.
+struct Settled {
+    path: PathBuf,
+    fingerprint: Fingerprint,
+    readable: bool,
+    /// It lay there when the folder was first watched.
+    existed: bool,
+}
+
+fn candidate(folder: &Folder, settled: &Settled, now: Now) -> Candidate {
+    let refused =
+        |code, message: String| Arrival::Failed { reason: Reason::local(code, message), finish: false };
+    let bytes = settled.fingerprint.bytes;
+    let arrival = if settled.existed && folder.existing == Existing::Skip {
+        Arrival::Skipped
+    } else if !settled.readable {
+        refused(Code::FileUnreadable, "the service's user may not read it".into())
+    } else if bytes == 0 {
+        refused(Code::FileEmpty, "it has no bytes".into())
+    } else if bytes > plan::MAX_FILE_BYTES {
+        refused(Code::FileTooLarge, format!("{} ({bytes} bytes) is more than 8 GiB", size(bytes)))
+    } else {
+        Arrival::Queued
+    };
+    Candidate {
+        subject: Subject {
+            folder: folder.id,
+            path: settled.path.clone(),
+            fingerprint: settled.fingerprint,
+            filename: plan::sent_name(&settled.path),
+            purpose: folder.purpose.clone(),
+            mime_type: folder.mime_type.clone().unwrap_or_else(|| plan::mime_type(&settled.path)),
+            expires_after: folder.expires_after,
+            account: folder.account.clone(),
+        },
+        base_url: folder.base_url.clone(),
+        project: folder.project.clone(),
+        found_at: now.wall,
+        arrival,
+        warnings: Vec::new(),
+        replaces: None,
+    }
+}
+
+fn tell(folder: &Folder, path: &Path, job: JobId, bytes: u64, arrival: &Arrival) {
+    let (job, name, path) = (job.0, folder.name.as_str(), shown(&folder.path.join(path)));
+    let account = folder.account.0.as_str();
+    match arrival {
+        Arrival::Queued => info!(event = "queued", job, folder = name, path, account, bytes, "queued"),
+        Arrival::Skipped => {
+            info!(event = "skipped", job, folder = name, path, account, bytes, "was there before")
+        }
+        Arrival::Failed { reason, .. } => warn!(
+            event = "failed",
+            job,
+            folder = name,
+            path,
+            account,
+            bytes,
+            code = reason.code.as_str(),
+            "failed: {}; {}",
+            reason.message,
+            reason.code.remedy()
+        ),
+    }
+}
