@@ -18,7 +18,7 @@ use super::{Idle, Message};
 use crate::clock::Clock;
 use crate::model::board::Event;
 use crate::model::file::{Fingerprint, Look};
-use crate::model::job::{AccountName, Code, FolderId, JobId, Reason, Subject};
+use crate::model::job::{AccountName, Code, FolderId, JobId, Reason, State, Subject};
 use crate::model::plan;
 use crate::model::settle::{Decision, FolderKey, Observation, Settle, Why};
 use crate::model::time::{Boot, Now};
@@ -371,7 +371,11 @@ impl Intake {
         }
         // All of them are queued by now, so they share a commit.
         for (path, arrival, write) in writes {
-            if let Ok(Applied::Enqueued { job, .. }) = write.await {
+            if let Ok(Applied::Enqueued { job, replaced }) = write.await {
+                if let Some((old, State::Queued)) = replaced {
+                    // It waited unsent, and its row says that it is gone.
+                    let _ = self.parts.engine.send(Message::Event(Event::Dropped(old))).await;
+                }
                 tell(&folder, &path, job.id, job.subject.fingerprint.bytes, &arrival);
                 if arrival == Arrival::Queued {
                     let event = Message::Event(Event::Enqueued(*job));

@@ -27,7 +27,7 @@ use self::live::Live;
 use self::operations::Operations;
 use crate::clock::Clock;
 use crate::model::board::{Board, Context, Effect, Event, Line};
-use crate::model::job::{Code, FolderId, JobId, Reason, State};
+use crate::model::job::{Code, FolderId, JobId, Reason, Stage, State};
 use crate::model::time::Boot;
 use crate::store::{Health, Store, Write, WriteError, Writer};
 
@@ -214,7 +214,8 @@ impl Engine {
     fn write(&self, job: JobId, to: State, write: Write, awaited: bool) {
         let done = self.parts.writer.ask(write);
         let ended = self.parts.once.clone().filter(|_| to.has_ended());
-        let engine = self.sender.clone();
+        let (engine, store, clock) =
+            (self.sender.clone(), self.parts.store.clone(), self.parts.clock.clone());
         tokio::spawn(async move {
             match done.await {
                 Ok(_) if awaited => {
@@ -229,7 +230,15 @@ impl Engine {
                 Err(WriteError::Closed) => {}
                 // The writer has logged it. The row is right, whoever wrote it: the board starts from it again.
                 Err(_) => {
-                    let _ = engine.send(Message::Event(Event::Conflicted(job))).await;
+                    let _ = engine.send(Message::Event(Event::Dropped(job))).await;
+                    if let Ok(Some(row)) = store.job(job, clock.now()).await {
+                        let event = match row.stage {
+                            Stage::Queued => Event::Enqueued(row),
+                            Stage::Sending(_) | Stage::Completing(..) => Event::Resumed(vec![row]),
+                            _ => return,
+                        };
+                        let _ = engine.send(Message::Event(event)).await;
+                    }
                 }
             }
         });

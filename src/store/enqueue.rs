@@ -1,6 +1,9 @@
 //! A file becomes a job: insert, or nothing.
 
-use sqlx::{Row, SqliteConnection};
+use std::collections::HashMap;
+
+use sqlx::query_builder::Separated;
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use crate::model::file::Fingerprint;
 use crate::model::job::{Code, FolderId, Job, JobId, Reason, Stage, State, Step, Subject};
@@ -49,18 +52,39 @@ pub enum Arrival {
     },
 }
 
-/// Inserts the job, unless a row speaks for the same version at that path already.
+/// Files inserted in one statement: a scan finds thousands, and 22 values each have to stay below SQLite's limit of
+/// 32 766.
+pub(super) const TOGETHER: usize = 100;
+
+/// Inserts each job, unless a row speaks for the same version at that path already. As if one after the other.
 pub(super) async fn enqueue(
+    connection: &mut SqliteConnection,
+    candidates: &[&Candidate],
+    boot: &BootId,
+) -> sqlx::Result<Vec<Applied>> {
+    let mut applied = Vec::with_capacity(candidates.len());
+    for chunk in candidates.chunk_by(|a, b| a.replaces.is_none() && b.replaces.is_none()) {
+        // Nearly always the path is free.
+        let inserted = match chunk {
+            [Candidate { replaces: Some(_), .. }] => vec![None],
+            new => insert(connection, new).await?,
+        };
+        for (candidate, job) in chunk.iter().zip(inserted) {
+            applied.push(match job {
+                Some(job) => Applied::Enqueued { job: Box::new(job), replaced: None },
+                None => enqueue_over(connection, candidate, boot).await?,
+            });
+        }
+    }
+    Ok(applied)
+}
+
+/// Inserts the job although a row speaks for its path, or says that this is known.
+async fn enqueue_over(
     connection: &mut SqliteConnection,
     candidate: &Candidate,
     boot: &BootId,
 ) -> sqlx::Result<Applied> {
-    // Nearly always the path is free.
-    if candidate.replaces.is_none()
-        && let Some(job) = insert(connection, candidate).await?
-    {
-        return Ok(Applied::Enqueued { job: Box::new(job), replaced: None });
-    }
     let Subject { folder, path, fingerprint, .. } = &candidate.subject;
     let there = present(connection, *folder, row::bytes_of(path)).await?;
     let replaced = match there {
@@ -77,7 +101,7 @@ pub(super) async fn enqueue(
         }
         None => None,
     };
-    match insert(connection, candidate).await? {
+    match insert(connection, &[candidate]).await?.pop().flatten() {
         Some(job) => Ok(Applied::Enqueued { job: Box::new(job), replaced }),
         None => Err(sqlx::Error::RowNotFound),
     }
@@ -153,64 +177,93 @@ async fn present(
     Ok(Some((JobId(row.try_get("id")?), row::state(&row, "stage")?, row::fingerprint(&row)?)))
 }
 
-async fn insert(connection: &mut SqliteConnection, candidate: &Candidate) -> sqlx::Result<Option<Job>> {
-    let subject = &candidate.subject;
-    let (stage, reason, finish) = match &candidate.arrival {
-        Arrival::Queued => (Stage::Queued, None, "none"),
-        Arrival::Skipped => (Stage::Skipped, None, "none"),
-        Arrival::Failed { reason, finish } => {
-            (Stage::Failed, Some(reason), if *finish { "pending" } else { "none" })
-        }
-    };
-    let state = stage.state();
-    let id: Option<i64> = sqlx::query_scalar(
-        "-- insert_job\n\
+/// Inserts those whose path is free; none for the others. Of two with the same path the first is inserted.
+async fn insert(
+    connection: &mut SqliteConnection,
+    candidates: &[&Candidate],
+) -> sqlx::Result<Vec<Option<Job>>> {
+    let mut insert = QueryBuilder::<Sqlite>::new(
+        "-- insert_jobs\n\
          INSERT INTO jobs (folder, path, bytes, mtime_ns, ctime_ns, inode, lane, filename, purpose, mime_type, \
          expires_after, account, base_url, project, stage, found_at, ended_at, finish_state, warnings, error_code, \
-         error_message, error_status, error_request_id) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23) \
-         ON CONFLICT (folder, path) WHERE present = 1 DO NOTHING RETURNING id",
-    )
-    .bind(subject.folder.0)
-    .bind(row::bytes_of(&subject.path))
-    .bind(row::int(subject.fingerprint.bytes))
-    .bind(subject.fingerprint.mtime_ns)
-    .bind(subject.fingerprint.ctime_ns)
-    .bind(subject.fingerprint.inode.cast_signed())
-    .bind(subject.fingerprint.bytes <= LANE_BYTES)
-    .bind(subject.filename.clone())
-    .bind(subject.purpose.clone())
-    .bind(subject.mime_type.clone())
-    .bind(subject.expires_after.map(row::int))
-    .bind(subject.account.0.clone())
-    .bind(candidate.base_url.clone())
-    .bind(candidate.project.clone())
-    .bind(state.as_str())
-    .bind(candidate.found_at.0)
-    .bind(state.has_ended().then_some(candidate.found_at.0))
-    .bind(finish)
-    .bind(row::json(candidate.warnings.iter().map(String::as_str)))
-    .bind(reason.map(|reason| reason.code.as_str()))
-    .bind(reason.map(|reason| reason.message.clone()))
-    .bind(reason.and_then(|reason| reason.status))
-    .bind(reason.and_then(|reason| reason.request_id.clone()))
-    .fetch_optional(&mut *connection)
-    .await?;
-    let Some(id) = id.map(JobId) else { return Ok(None) };
-    if let Some(reason) = reason {
-        let failed = HistoryRow::event(id, candidate.found_at, "failed").because(reason);
-        history::insert(connection, &failed).await?;
+         error_message, error_status, error_request_id) ",
+    );
+    insert.push_values(candidates, |values, candidate| bind(values, candidate));
+    insert.push(" ON CONFLICT (folder, path) WHERE present = 1 DO NOTHING RETURNING id, folder, path");
+    // Only these two sizes come often enough to be worth a place in the cache of statements.
+    let often = candidates.len() == 1 || candidates.len() == TOGETHER;
+    let rows = insert.build().persistent(often).fetch_all(&mut *connection).await?;
+    let mut ids = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let place: (i64, Vec<u8>) = (row.try_get("folder")?, row.try_get("path")?);
+        ids.insert(place, JobId(row.try_get("id")?));
     }
-    Ok(Some(Job {
-        id,
-        subject: subject.clone(),
-        stage,
-        md5: None,
-        attempts: 0,
-        restarts: 0,
-        uploads: 0,
-        failing_since: None,
-        due: None,
-        bumped: false,
-    }))
+    let mut jobs = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        let subject = &candidate.subject;
+        let Some(id) = ids.remove(&(subject.folder.0, row::bytes_of(&subject.path))) else {
+            jobs.push(None);
+            continue;
+        };
+        if let Arrival::Failed { reason, .. } = &candidate.arrival {
+            let failed = HistoryRow::event(id, candidate.found_at, "failed").because(reason);
+            history::insert(connection, &failed).await?;
+        }
+        jobs.push(Some(Job {
+            id,
+            subject: subject.clone(),
+            stage: candidate.arrival.stage(),
+            md5: None,
+            attempts: 0,
+            restarts: 0,
+            uploads: 0,
+            failing_since: None,
+            due: None,
+            bumped: false,
+        }));
+    }
+    Ok(jobs)
+}
+
+fn bind(mut values: Separated<'_, Sqlite, &'static str>, candidate: &Candidate) {
+    let subject = &candidate.subject;
+    let state = candidate.arrival.stage().state();
+    let (reason, finish) = match &candidate.arrival {
+        Arrival::Failed { reason, finish } => (Some(reason), *finish),
+        Arrival::Queued | Arrival::Skipped => (None, false),
+    };
+    values
+        .push_bind(subject.folder.0)
+        .push_bind(row::bytes_of(&subject.path))
+        .push_bind(row::int(subject.fingerprint.bytes))
+        .push_bind(subject.fingerprint.mtime_ns)
+        .push_bind(subject.fingerprint.ctime_ns)
+        .push_bind(subject.fingerprint.inode.cast_signed())
+        .push_bind(subject.fingerprint.bytes <= LANE_BYTES)
+        .push_bind(subject.filename.clone())
+        .push_bind(subject.purpose.clone())
+        .push_bind(subject.mime_type.clone())
+        .push_bind(subject.expires_after.map(row::int))
+        .push_bind(subject.account.0.clone())
+        .push_bind(candidate.base_url.clone())
+        .push_bind(candidate.project.clone())
+        .push_bind(state.as_str())
+        .push_bind(candidate.found_at.0)
+        .push_bind(state.has_ended().then_some(candidate.found_at.0))
+        .push_bind(if finish { "pending" } else { "none" })
+        .push_bind(row::json(candidate.warnings.iter().map(String::as_str)))
+        .push_bind(reason.map(|reason| reason.code.as_str()))
+        .push_bind(reason.map(|reason| reason.message.clone()))
+        .push_bind(reason.and_then(|reason| reason.status))
+        .push_bind(reason.and_then(|reason| reason.request_id.clone()));
+}
+
+impl Arrival {
+    fn stage(&self) -> Stage {
+        match self {
+            Arrival::Queued => Stage::Queued,
+            Arrival::Skipped => Stage::Skipped,
+            Arrival::Failed { .. } => Stage::Failed,
+        }
+    }
 }

@@ -94,24 +94,31 @@ pub struct PartRow {
 }
 
 impl Store {
-    /// How many jobs are in which state, counted from the rows.
+    /// How many jobs are in which state, counted from the rows: folder by folder in the order of `State::ALL`, without
+    /// those of which there are none.
     ///
     /// # Errors
     /// If the store fails.
     pub async fn counts(&self) -> Result<Vec<Count>> {
+        // A count for each pair walks the index without looking at what it passes: half the time of GROUP BY.
+        let states = row::json(State::ALL.into_iter().map(State::as_str));
         let rows = sqlx::query(
             "-- counts\n\
-             SELECT folder, stage, count(*) AS jobs FROM jobs INDEXED BY jobs_folder_stage GROUP BY folder, stage",
+             SELECT folders.id AS folder, states.value AS stage, \
+             (SELECT count(*) FROM jobs INDEXED BY jobs_folder_stage \
+             WHERE folder = folders.id AND stage = states.value) AS jobs \
+             FROM folders CROSS JOIN json_each(?1) AS states ORDER BY folders.id, states.key",
         )
+        .bind(states)
         .fetch_all(&self.reader)
         .await?;
-        let mut counts = Vec::with_capacity(rows.len());
+        let mut counts = Vec::new();
         for row in &rows {
-            counts.push(Count {
-                folder: FolderId(row.try_get("folder")?),
-                state: row::state(row, "stage")?,
-                jobs: row::number(row, "jobs")?,
-            });
+            let jobs = row::number(row, "jobs")?;
+            if jobs > 0 {
+                let folder = FolderId(row.try_get("folder")?);
+                counts.push(Count { folder, state: row::state(row, "stage")?, jobs });
+            }
         }
         Ok(counts)
     }

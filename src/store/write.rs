@@ -177,7 +177,10 @@ impl Write {
                     Err(WriteError::Conflict { job: *job, what: step.name(), found })
                 });
             }
-            Write::Enqueue(candidate) => return enqueue::enqueue(connection, candidate, boot).await.map(Ok),
+            Write::Enqueue(candidate) => {
+                let mut applied = enqueue::enqueue(connection, &[candidate], boot).await?;
+                return applied.pop().map(Ok).ok_or(sqlx::Error::RowNotFound);
+            }
             Write::Retire(job) => {
                 // Already retired is as good.
                 enqueue::retire(connection, *job).await?;
@@ -220,6 +223,31 @@ impl Write {
                 Err(WriteError::Refused { what: self.name(), message: "there is no such row".to_owned() })
             }
         })
+    }
+
+    /// Does many, in order: runs of new files in one statement each.
+    pub(super) async fn apply_all(
+        writes: &[&Write],
+        connection: &mut SqliteConnection,
+        boot: &BootId,
+    ) -> sqlx::Result<Vec<Result<Applied, WriteError>>> {
+        let mut results = Vec::with_capacity(writes.len());
+        while let Some(write) = writes.get(results.len()) {
+            let files: Vec<&Candidate> = writes[results.len()..]
+                .iter()
+                .take(enqueue::TOGETHER)
+                .map_while(|write| match write {
+                    Write::Enqueue(candidate) => Some(&**candidate),
+                    _ => None,
+                })
+                .collect();
+            if files.is_empty() {
+                results.push(write.apply(connection, boot).await?);
+            } else {
+                results.extend(enqueue::enqueue(connection, &files, boot).await?.into_iter().map(Ok));
+            }
+        }
+        Ok(results)
     }
 
     /// What an error of a statement means for who asked.

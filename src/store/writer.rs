@@ -195,10 +195,7 @@ impl Task {
         )
         .fetch_one(&mut *transaction)
         .await?;
-        let mut results = Vec::with_capacity(writes.len());
-        for write in writes {
-            results.push(write.apply(&mut transaction, &self.store.boot).await?);
-        }
+        let results = Write::apply_all(writes, &mut transaction, &self.store.boot).await?;
         match transaction.commit().await {
             Ok(()) => Ok(results),
             Err(fault) => {

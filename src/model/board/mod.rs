@@ -77,8 +77,8 @@ pub enum Event {
     Done(OperationId, Outcome),
     /// The step to `Completing` of this job is on disk.
     Committed(JobId),
-    /// A write found the job's row in another state than the board had.
-    Conflicted(JobId),
+    /// The job is not the board's any more: its row is in another state than the board had.
+    Dropped(JobId),
     /// A command's request.
     Asked(Request),
     /// These folders are in force, with those that are paused.
@@ -361,7 +361,10 @@ impl Board {
                     task.committed = true;
                 }
             }
-            Event::Conflicted(id) => self.forget(id),
+            Event::Dropped(id) => {
+                self.queue.remove(id);
+                self.forget(id);
+            }
             Event::Asked(request) => self.asked(request, now),
             Event::Folders(folders) => self.queue.set_folders(&folders),
             Event::Paused { folder, paused } => self.queue.set_paused(folder, paused),

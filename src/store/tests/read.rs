@@ -99,8 +99,8 @@ async fn counts_and_totals_come_from_the_rows() {
     assert_eq!(
         fixture.store.counts().await.unwrap(),
         [
-            count(fixture.folder, State::Cancelled, 1),
             count(fixture.folder, State::Queued, 2),
+            count(fixture.folder, State::Cancelled, 1),
             count(other, State::Queued, 1)
         ]
     );

@@ -29,6 +29,55 @@ async fn writes_are_applied_in_order_and_those_that_fit_not_are_told() {
 }
 
 #[tokio::test]
+async fn files_written_together_are_as_if_one_after_the_other() {
+    let fixture = Fixture::new().await;
+    let old = fixture.queued("old").await;
+    let (writer, _task) = spawn_writer(&fixture.store);
+    let file = |path: &str| Write::Enqueue(Box::new(fixture.candidate(path)));
+    let mut changed = fixture.candidate("a");
+    changed.subject.fingerprint.ctime_ns = 9;
+    let again = Candidate { replaces: Some(old.id), ..fixture.candidate("old") };
+    let asked: Vec<_> = [
+        file("a"),
+        file("old"),
+        file("a"),
+        Write::Enqueue(Box::new(changed)),
+        Write::Enqueue(Box::new(again)),
+        file("b"),
+    ]
+    .into_iter()
+    .map(|write| writer.ask(write))
+    .collect();
+    let mut told = Vec::new();
+    for asked in asked {
+        told.push(match asked.await.unwrap() {
+            Applied::Enqueued { job, replaced } => {
+                assert_eq!(
+                    fixture.store.record(job.id).await.unwrap().unwrap().relative_path,
+                    job.subject.path
+                );
+                (job.subject.path.to_str().unwrap().to_owned(), replaced.map(|(job, _)| job))
+            }
+            Applied::Known { job, .. } => ("known".to_owned(), Some(job)),
+            Applied::Done => panic!("done"),
+        });
+    }
+    let a = fixture.store.find_path(Path::new("/srv/a/a"), 9).await.unwrap()[1].id;
+    let told: Vec<_> = told.iter().map(|(what, job)| (what.as_str(), *job)).collect();
+    assert_eq!(
+        told,
+        [
+            ("a", None),
+            ("known", Some(old.id)),
+            ("known", Some(a)),
+            ("a", Some(a)),
+            ("old", Some(old.id)),
+            ("b", None)
+        ]
+    );
+}
+
+#[tokio::test]
 async fn what_waits_is_written_when_the_last_sender_goes() {
     let fixture = Fixture::new().await;
     let (writer, task) = spawn_writer(&fixture.store);
