@@ -35,7 +35,7 @@ const DEAF_RETRY: Duration = Duration::from_secs(3_600);
 /// Timers run on a clock that stops while the machine sleeps, so none is trusted for longer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// So many new directories wait to be walked; for more, the whole folder is scanned.
-const MOST_PARTS: usize = 256;
+const MOST_PARTS: usize = 4_096;
 pub(super) struct Folder {
     shared: Shared,
     hints: mpsc::Receiver<PathBuf>,
