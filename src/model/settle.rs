@@ -29,8 +29,8 @@ pub struct Quiet {
 impl Quiet {
     /// What is in force where nobody said otherwise.
     pub const DEFAULT: Quiet = Quiet { tested: Duration::from_secs(2), untested: Duration::from_secs(10) };
-    /// What is in force in a folder that is polled because events cannot be had.
-    pub const POLLING: Quiet = Quiet { tested: Duration::from_secs(30), untested: Duration::from_secs(30) };
+    /// What is in force in a folder that is polled. Where nobody has a file open, it does not matter how it was met.
+    pub const POLLING: Quiet = Quiet { tested: Duration::from_secs(2), untested: Duration::from_secs(30) };
 
     /// The same time whether tested or not, as a person configured it.
     pub const fn fixed(quiet: Duration) -> Quiet {

@@ -35,7 +35,7 @@ const DEAF_RETRY: Duration = Duration::from_secs(3_600);
 /// Timers run on a clock that stops while the machine sleeps, so none is trusted for longer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// So many new directories wait to be walked; for more, the whole folder is scanned.
-const MOST_PARTS: usize = 256;
+const MOST_PARTS: usize = 4_096;
 pub(super) struct Folder {
     shared: Shared,
     hints: mpsc::Receiver<PathBuf>,
@@ -167,6 +167,7 @@ impl Folder {
             self.say(FolderState::Polling { every: spec.poll_interval, why }).await?;
             return Ok(Some(How::Polling));
         }
+        // What is said of such a folder, it says after a scan, which counts its directories.
         if self.deaf.is_some() && !self.hears_again() {
             return Ok(Some(How::Polling));
         }
@@ -230,7 +231,9 @@ impl Folder {
             }
             if self.boot() >= checked + ROOT_CHECK {
                 let there = self.probe().await?.is_ok_and(|now| kind.is_still(&now));
-                if !there || self.hears_again() {
+                // It may have been called missing for a server's long silence.
+                let unsaid = matches!(self.said, Some(FolderState::Missing { .. }));
+                if !there || unsaid || self.hears_again() {
                     return Ok(());
                 }
                 checked = self.boot();

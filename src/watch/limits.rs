@@ -6,41 +6,37 @@ use super::hints::Deaf;
 
 /// The limit that stands in the way, as it is now; 0 where there is none or it cannot be read.
 pub(super) fn in_force(deaf: &Deaf) -> u64 {
-    setting(deaf).map_or(0, |name| {
-        let read = fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).unwrap_or_default();
-        read.trim().parse().unwrap_or(0)
-    })
+    strictest(deaf).map_or(0, |(_, limit)| limit)
 }
 
-fn setting(deaf: &Deaf) -> Option<&'static str> {
-    match deaf {
-        Deaf::Watches => Some("max_user_watches"),
-        Deaf::Instances => Some("max_user_instances"),
-        Deaf::Gone | Deaf::Failed(_) => None,
-    }
+/// The setting that stands in the way: that of the machine, or a lower one of the user namespace, as in a container.
+fn strictest(deaf: &Deaf) -> Option<(&'static str, u64)> {
+    let settings = match deaf {
+        Deaf::Watches => ["fs.inotify.max_user_watches", "user.max_inotify_watches"],
+        Deaf::Instances => ["fs.inotify.max_user_instances", "user.max_inotify_instances"],
+        Deaf::Gone | Deaf::Failed(_) => return None,
+    };
+    let read = |name: &'static str| {
+        let read = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()?;
+        Some((name, read.trim().parse().ok()?))
+    };
+    settings.into_iter().filter_map(read).min_by_key(|(_, limit)| *limit).or(Some((settings[0], 0)))
 }
 
 /// Why a folder with so many directories is polled, and what would change that.
 pub(super) fn explain(deaf: &Deaf, directories: u64) -> String {
-    let limit = in_force(deaf);
-    match (deaf, setting(deaf)) {
-        (Deaf::Watches, Some(setting)) => {
-            let enough = limit.saturating_add(directories).max(limit.saturating_mul(2)).next_power_of_two();
-            format!(
-                "no inotify watches are left: this folder needs {directories}, and fs.inotify.{setting} is {limit} \
-                 for all programs of this user together; raise it with: sysctl -w fs.inotify.{setting}={enough}"
-            )
-        }
-        (_, Some(setting)) => {
-            let enough = limit.saturating_mul(2).next_power_of_two();
-            format!(
-                "no inotify instances are left: fs.inotify.{setting} is {limit} for all programs of this user \
-                 together; raise it with: sysctl -w fs.inotify.{setting}={enough}"
-            )
-        }
-        (Deaf::Failed(message), None) => format!("cannot be watched: {message}"),
-        _ => "cannot be watched".to_owned(),
-    }
+    let (what, need) = match deaf {
+        Deaf::Watches => ("watches", directories),
+        Deaf::Instances => ("instances", 1),
+        Deaf::Failed(message) => return format!("cannot be watched: {message}"),
+        Deaf::Gone => return "cannot be watched: it is gone".to_owned(),
+    };
+    let (setting, limit) = strictest(deaf).unwrap_or_default();
+    let enough = limit.saturating_add(need).max(limit.saturating_mul(2)).next_power_of_two();
+    format!(
+        "no inotify {what} are left: this folder needs {need}, and {setting} is {limit} for all programs of this user \
+         together; raise it with: sysctl -w {setting}={enough}"
+    )
 }
 
 #[cfg(test)]

@@ -156,7 +156,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch, and to scan. Ends with the shutdown, or when nobody receives notices any more.
+    /// Begins to watch, and to scan. No two folders may be the same directory; where one lies in another, the files
+    /// in both are told of for both, unless the outer one excludes the inner. Ends with the shutdown, or when nobody receives notices any more.
     ///
     /// The handle ends at once then; a scan that waits for the system ends with the system's answer, so a runtime
     /// should be shut down with a timeout.
@@ -193,7 +194,8 @@ impl Watch {
     }
 
     /// Asks for a scan of a folder that begins after this call. Returns its number: the first [`Scanned`] with this
-    /// `generation` or a greater one answers. Nothing if there is no such folder.
+    /// `generation` or a greater one answers, which may take until a missing folder is back. Nothing if there is no
+    /// such folder.
     pub fn rescan(&self, folder: FolderKey) -> Option<u64> {
         Some(self.signals(folder)?.ask())
     }

@@ -174,6 +174,7 @@ async fn files_written_at_once_into_new_directories_are_never_missed() {
         });
         told.until("all of them", |told| told.seen.len() == 800).await;
         writer.join().unwrap();
+        assert_eq!(told.scans.len(), 1, "no scan of the whole folder was needed for that");
         told.stop().await;
     }
 }
@@ -393,6 +394,58 @@ async fn without_watches_a_folder_is_polled_and_it_is_said_what_would_help() {
     fs::write(place.path().join("sub/file"), "").unwrap();
     told.sees("sub/file").await;
     told.stop().await;
+}
+
+/// Runs the next test in a user namespace of its own, where the kernel's limit can be set.
+#[test]
+fn the_kernels_limit_of_watches_is_lived_with() {
+    const LIMIT: &str = "echo 10 >/proc/sys/user/max_inotify_watches";
+    let unshare = |script: &str| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--user", "--map-root-user", "sh", "-c", script]).arg(std::env::current_exe().unwrap());
+        command
+    };
+    if !unshare(LIMIT).output().is_ok_and(|output| output.status.success()) {
+        // No namespaces are to be had here.
+        return;
+    }
+    let inner = "watch::tests::with_ten_watches_a_folder_is_polled_until_there_are_more";
+    let output = unshare(&format!("{LIMIT} && exec \"$0\" --ignored --exact {inner}")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the test above runs it where the kernel has ten watches"]
+async fn with_ten_watches_a_folder_is_polled_until_there_are_more() {
+    let place = tempfile::tempdir().unwrap();
+    for number in 0..8 {
+        fs::create_dir(place.path().join(number.to_string())).unwrap();
+    }
+    let mut told = Told::ready(spec(place.path())).await;
+    assert_eq!(told.states, [FolderState::Events]);
+    for number in 8..20 {
+        fs::create_dir(place.path().join(number.to_string())).unwrap();
+    }
+    told.until("it is degraded", |told| told.states.len() == 2).await;
+    let FolderState::Degraded { why, .. } = &told.states[1] else { panic!("{:?}", told.states) };
+    assert!(why.contains("user.max_inotify_watches is 10 "), "{why}");
+    fs::write(place.path().join("19/file"), "").unwrap();
+    told.sees("19/file").await;
+
+    // From the start it is the same, and watches that do not suffice are not kept from others.
+    let small = tempfile::tempdir().unwrap();
+    let mut other = Told::ready(spec(place.path())).await;
+    assert!(matches!(other.states[..], [FolderState::Degraded { .. }]));
+    other.sees("19/file").await;
+    let fits = Told::ready(spec(small.path())).await;
+    assert_eq!(fits.states, [FolderState::Events]);
+
+    fs::write("/proc/sys/user/max_inotify_watches", "100").unwrap();
+    told.until("it is watched again", |told| told.states.last() == Some(&FolderState::Events)).await;
+    for told in [told, other, fits] {
+        told.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
