@@ -5,7 +5,7 @@ use std::ops::Range;
 use sqlx::Row;
 
 use crate::model::file::Digest;
-use crate::model::job::{FolderId, Job, JobId};
+use crate::model::job::{AccountName, FolderId, Job, JobId};
 use crate::model::time::{Now, Wall};
 
 use super::error::Result;
@@ -95,6 +95,24 @@ impl Store {
         .await?;
         window.next_due = next_due.map(Wall);
         Ok(window)
+    }
+
+    /// What is queued for an account goes where the account points now.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn retarget(&self, account: &AccountName, base_url: &str, project: Option<&str>) -> Result<()> {
+        sqlx::query(
+            "-- retarget\n\
+             UPDATE jobs SET base_url = ?2, project = ?3 \
+             WHERE stage = 'queued' AND account = ?1 AND (base_url IS NOT ?2 OR project IS NOT ?3)",
+        )
+        .bind(account.0.clone())
+        .bind(base_url.to_owned())
+        .bind(project.map(str::to_owned))
+        .execute(&self.writer)
+        .await?;
+        Ok(())
     }
 
     /// The digests of the Parts of a job's last Upload: tells whether other times mean other content. Complete if the

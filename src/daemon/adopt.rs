@@ -1,0 +1,70 @@
+//! An Upload and a File ID are worth something only with the server and account that made them. What the configuration
+//! now says of an account may be another server, or nothing.
+
+use tracing::warn;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::model::job::{AccountName, Code, Reason, Stage, Step};
+use crate::store::{Context, Result, Store, Write};
+
+/// Brings the open and queued jobs of a store into line with the accounts of `config`, before anything is sent.
+///
+/// An Upload of another server is given up, and the file queued again; what was being completed there is `unresolved`,
+/// since nobody can ask that server any more. What is only queued goes where the account points now.
+///
+/// # Errors
+/// If the store fails.
+pub(super) async fn adopt(store: &Store, config: &Config, clock: &Clock) -> Result<()> {
+    for job in store.load_open(clock.now()).await? {
+        let Some(record) = store.record(job.id).await? else { continue };
+        let AccountName(name) = &job.subject.account;
+        let account = config.accounts.get(name);
+        let used = config.folders.iter().any(|folder| folder.account == *name);
+        let watched = config.folders.iter().any(|folder| folder.path == record.folder_path);
+        if used && watched && account.is_some_and(|account| account.base_url == record.base_url) {
+            continue;
+        }
+        let reason = Reason::local(
+            Code::ConfigInvalid,
+            if watched {
+                format!("account {name} is not the one of {} any more", record.base_url)
+            } else {
+                "its folder is not in the configuration any more".to_owned()
+            },
+        );
+        let step = match &job.stage {
+            Stage::Completing(..) if watched => {
+                Step::Unresolved { reason: reason.clone(), candidates: Vec::new() }
+            }
+            Stage::Sending(_) => Step::Restarted { reason: reason.clone() },
+            // Its account may still be asked; without its folder only the answer counts, and that needs no file.
+            _ => continue,
+        };
+        warn!(
+            event = step.name(),
+            job = job.id.0,
+            account = name,
+            code = reason.code.as_str(),
+            "{}",
+            reason.message
+        );
+        let write = Write::Step {
+            job: job.id,
+            from: job.stage.state(),
+            step: Box::new(step),
+            now: clock.now(),
+            context: Box::new(Context::default()),
+        };
+        store.write(&write).await.map_err(|fault| crate::store::StoreError::Broken {
+            code: Code::Internal,
+            message: fault.to_string(),
+        })?;
+    }
+    for account in config.accounts.values() {
+        store
+            .retarget(&AccountName(account.name.clone()), &account.base_url, account.project.as_deref())
+            .await?;
+    }
+    Ok(())
+}

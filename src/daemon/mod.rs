@@ -1,0 +1,381 @@
+//! Builds the service, spawns it, hears signals, drains. Knows every room and decides nothing about files.
+//!
+//! - `adopt`: jobs whose account is another server by now, or gone;
+//! - `keys`: keys that are read again when their file changes;
+//! - `once`: the lines of `run --once`;
+//! - `systemd`: what PID 1 is told.
+
+mod adopt;
+mod keys;
+mod once;
+mod systemd;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::accounts::{self, AccountError};
+use crate::api::Client;
+use crate::clock::{self, Clock};
+use crate::config::{self, Config};
+use crate::engine::intake::{self, Existing, Intake};
+use crate::engine::operations::{DRAIN, Operations};
+use crate::engine::{self, End, Engine, MESSAGES};
+use crate::model::board::{Board, Event, LANE, Limits};
+use crate::model::job::{AccountName, Code};
+use crate::model::plan::PartSize;
+use crate::model::policy::Retry;
+use crate::model::settle::{FolderKey, Quiet, Settle};
+use crate::status;
+use crate::store::{BootId, FolderRow, Store, StoreError, Writer, spawn_writer};
+use crate::text::shown;
+use crate::watch::ignore::TakeRules;
+use crate::watch::{FolderSpec, Watch, WatchMode};
+
+/// Notices of the watching hand that wait at most; back-pressure reaches the scan.
+const NOTICES: usize = 8;
+
+/// How long the last commit may take when the service ends.
+const LAST_COMMIT: Duration = Duration::from_secs(10);
+
+/// How `run` was asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Take what is there, print a line for each job that ends, and end.
+    pub once: bool,
+    /// Then for so long at most.
+    pub timeout: Option<Duration>,
+}
+
+/// Why the service did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration is wrong: one line each.
+    #[error(transparent)]
+    Config(#[from] config::Faults),
+    /// An account cannot be used.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something of the system failed.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// A task that lives as long as the service ended.
+    #[error("the {0} ended by itself; the service cannot go on without it")]
+    Task(&'static str),
+}
+
+impl Error {
+    /// The exit code: 78 where a new start changes nothing.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Config(_) | Error::Account(_) => 78,
+            Error::Store(
+                StoreError::Corrupt { .. } | StoreError::Newer { .. } | StoreError::Unwritable { .. },
+            ) => 78,
+            Error::Store(_) | Error::System { .. } | Error::Task(_) => 1,
+        }
+    }
+}
+
+/// Runs the service in the foreground until a signal, or until what was there is done. Returns the exit code.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
+    config.check()?;
+    for warning in &config.warnings {
+        warn!(event = "config-warning", "{warning}");
+    }
+    // First of all, so that no signal finds the default action, which forgets what is in flight.
+    let stop = CancellationToken::new();
+    hear_signals(stop.clone())?;
+    let clock = Clock::System;
+    let (store, _lock) = Store::open(&config.store.state_dir, BootId(clock::boot_id())).await?;
+    let clients = clients(&config)?;
+    adopt::adopt(&store, &config, &clock).await?;
+    let names: Vec<(PathBuf, String)> =
+        config.folders.iter().map(|folder| (folder.path.clone(), folder.name.clone())).collect();
+    let rows = store.sync_folders(&names, clock.now().wall).await?;
+    let open = store.load_open(clock.now()).await?;
+    let socket = status::bind(&config.store.state_dir).map_err(|source| Error::System {
+        what: format!("cannot make the socket {}", status::SOCKET),
+        source,
+    })?;
+
+    let (writer, writer_task) = spawn_writer(&store);
+    let (sender, messages) = mpsc::channel(MESSAGES);
+    let (ended, endings) = mpsc::unbounded_channel();
+    let ended = options.once.then_some(ended);
+    let (intake, hints, watch_task) =
+        watch_folders(&config, &rows, &store, &writer, &sender, &clock, &ended, &stop);
+    let folders = rows.iter().map(|row| (row.id, row.path.clone())).collect();
+    let operations = Arc::new(Operations::new(clients.clone(), folders, clock.clone()));
+    let mut board = Board::new(limits(&config), seed());
+    // Before anything else, so that the board knows what is open before it grants anything.
+    let _ = board.apply(Event::Resumed(open), clock.now());
+    let engine = Engine::new(
+        engine::Parts {
+            board,
+            clock: clock.clone(),
+            store: store.clone(),
+            writer: writer.clone(),
+            operations,
+            folders: rows.iter().map(|row| (row.id, row.name.clone())).collect(),
+            hints,
+            once: ended,
+        },
+        messages,
+        sender.clone(),
+    );
+    let _ = sender.send(engine::Message::Event(Event::Folders(paused(&config, &rows)))).await;
+
+    let mut intake_task = tokio::spawn(intake.run());
+    let mut socket_task = tokio::spawn(status::serve(socket, sender.clone()));
+    let systemd_task = tokio::spawn(systemd::tell(sender.clone(), stop.clone()));
+    let keys_task = tokio::spawn(keys::watch(config.clone(), clients, sender));
+    let printer = tokio::spawn(once::print(store.clone(), endings));
+    let mut engine_task = tokio::spawn(engine.run(stop.clone(), DRAIN));
+    info!(event = "ready", version = env!("CARGO_PKG_VERSION"), folders = rows.len(), "ready");
+
+    let timeout = async {
+        match options.timeout {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut timed_out = false;
+    let result = tokio::select! {
+        end = &mut engine_task => end.map_err(|fault| told("engine", &fault)),
+        fault = ended_early(&mut intake_task, "intake") => Err(fault),
+        fault = ended_early(&mut socket_task, "status socket") => Err(fault),
+        () = timeout => {
+            timed_out = true;
+            stop.cancel();
+            (&mut engine_task).await.map_err(|fault| told("engine", &fault))
+        }
+    };
+    systemd::stopping();
+    info!(event = "stopping", "stopping");
+    stop.cancel();
+    for task in [&intake_task, &systemd_task, &keys_task, &watch_task] {
+        task.abort();
+    }
+    socket_task.abort();
+    engine_task.abort();
+    let _ = std::fs::remove_file(config.store.state_dir.join(status::SOCKET));
+    // The intake's and the engine's writers went with them; this is the last, so the writer commits and ends.
+    let _ = (intake_task.await, engine_task_end(engine_task).await);
+    drop(writer);
+    if tokio::time::timeout(LAST_COMMIT, writer_task).await.is_err() {
+        error!(
+            event = "failed",
+            code = Code::Internal.as_str(),
+            "the last commit did not end in time; what it held is found again"
+        );
+    }
+    let outcome = printer.await.unwrap_or_default();
+    store.close().await;
+    Ok(match result? {
+        End::Stopped if timed_out => 75,
+        End::Stopped if options.once => 75,
+        End::Stopped => 0,
+        End::Done if outcome.failed => 1,
+        End::Done => 0,
+        End::Waiting => 75,
+    })
+}
+
+/// A task that was joined already must not be joined again.
+async fn engine_task_end(task: JoinHandle<End>) {
+    if !task.is_finished() {
+        let _ = task.await;
+    }
+}
+
+async fn ended_early<T>(task: &mut JoinHandle<T>, name: &'static str) -> Error {
+    match task.await {
+        Ok(_) => Error::Task(name),
+        Err(fault) => told(name, &fault),
+    }
+}
+
+fn told(name: &'static str, fault: &tokio::task::JoinError) -> Error {
+    error!(event = "failed", code = Code::Internal.as_str(), "{name}: {fault}");
+    Error::Task(name)
+}
+
+fn hear_signals(stop: CancellationToken) -> Result<(), Error> {
+    let system = |source| Error::System { what: "cannot hear signals".into(), source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(system)?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = hangup.recv() => {
+                    warn!(event = "reload", "reload is not supported yet: restart the service for a new configuration");
+                    continue;
+                }
+            }
+            if stop.is_cancelled() {
+                warn!(event = "stopping", "a second signal: ending at once; what is in flight is sent again");
+                std::process::exit(1);
+            }
+            info!(event = "stopping", "Parts in flight may end, for {} s at most", DRAIN.as_secs());
+            systemd::stopping();
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// Clients of the accounts that a folder uses.
+fn clients(config: &Config) -> Result<HashMap<AccountName, Client>, AccountError> {
+    let used =
+        |account: &&config::Account| config.folders.iter().any(|folder| folder.account == account.name);
+    config
+        .accounts
+        .values()
+        .filter(used)
+        .map(|account| Ok((AccountName(account.name.clone()), accounts::client_of(account)?)))
+        .collect()
+}
+
+fn limits(config: &Config) -> Limits {
+    let used =
+        |account: &&config::Account| config.folders.iter().any(|folder| folder.account == account.name);
+    let accounts = config.accounts.values().filter(used);
+    Limits {
+        parallel_parts: config.upload.parallel_parts,
+        lane: LANE,
+        part_size: match config.upload.part_size {
+            config::PartSize::Auto => PartSize::Auto,
+            config::PartSize::Bytes(bytes) => PartSize::Fixed(bytes),
+        },
+        checksum: config.upload.checksum,
+        retry: Retry {
+            first_delay: config.retry.first_delay,
+            max_delay: config.retry.max_delay,
+            give_up_after: config.retry.give_up_after,
+        },
+        accounts: accounts
+            .map(|account| (AccountName(account.name.clone()), account.base_url.clone()))
+            .collect(),
+    }
+}
+
+/// The folders that begin paused: those that were, and those of which it is not known yet how much lies there.
+fn paused(config: &Config, rows: &[FolderRow]) -> Vec<(crate::model::job::FolderId, bool)> {
+    let both = rows.iter().zip(&config.folders);
+    both.map(|(row, folder)| (row.id, row.paused || existing(folder, row) == Existing::Guard)).collect()
+}
+
+fn existing(folder: &config::Folder, row: &FolderRow) -> Existing {
+    match folder.existing {
+        _ if row.scanned => Existing::Met,
+        config::Existing::Upload => Existing::Upload,
+        config::Existing::Skip => Existing::Skip,
+        config::Existing::Auto => Existing::Guard,
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "wires one hand to the rest of the house")]
+fn watch_folders(
+    config: &Config,
+    rows: &[FolderRow],
+    store: &Store,
+    writer: &Writer,
+    engine: &mpsc::Sender<engine::Message>,
+    clock: &Clock,
+    once: &Option<mpsc::UnboundedSender<crate::model::job::JobId>>,
+    stop: &CancellationToken,
+) -> (Intake, intake::Hints, JoinHandle<()>) {
+    let mut settle = Settle::new();
+    let (mut specs, mut folders) = (Vec::new(), Vec::new());
+    for ((key, folder), row) in (0u32..).map(FolderKey).zip(&config.folders).zip(rows) {
+        settle.set_rule(
+            key,
+            match folder.settle {
+                config::Settle::Auto if folder.watch == config::WatchMode::Poll => Quiet::POLLING,
+                config::Settle::Auto => Quiet::DEFAULT,
+                config::Settle::Quiet(quiet) => Quiet::fixed(quiet),
+            },
+        );
+        let inner =
+            config.folders.iter().filter(|other| other.path != folder.path).map(|other| other.path.clone());
+        specs.push(FolderSpec {
+            key,
+            path: folder.path.clone(),
+            recursive: folder.recursive,
+            watch: match folder.watch {
+                config::WatchMode::Auto => WatchMode::Auto,
+                config::WatchMode::Events => WatchMode::Events,
+                config::WatchMode::Poll => WatchMode::Poll,
+            },
+            poll_interval: folder.poll_interval,
+            rescan_interval: folder.rescan_interval,
+            rules: TakeRules::new(&folder.include.written, &folder.exclude.written, folder.hidden)
+                .unwrap_or_else(|_| TakeRules::everything()),
+            excluded: std::iter::once(config.store.state_dir.clone()).chain(inner).collect(),
+        });
+        let account = config.accounts.get(&folder.account);
+        folders.push(intake::Folder {
+            id: row.id,
+            name: folder.name.clone(),
+            path: folder.path.clone(),
+            purpose: folder.purpose.clone(),
+            mime_type: folder.mime_type.clone(),
+            expires_after: folder.expires_after.map(|life| life.as_secs()),
+            account: AccountName(folder.account.clone()),
+            base_url: account.map(|account| account.base_url.clone()).unwrap_or_default(),
+            project: account.and_then(|account| account.project.clone()),
+            existing: existing(folder, row),
+        });
+        info!(
+            event = "folder",
+            folder = folder.name,
+            path = shown(&folder.path),
+            account = folder.account,
+            purpose = folder.purpose,
+            "watching"
+        );
+    }
+    let (notices, hear) = mpsc::channel(NOTICES);
+    let time = clock.clone();
+    let (watch, task) = Watch::start(specs, Arc::new(move || time.now()), notices, stop.clone());
+    let (intake, hints) = Intake::new(intake::Parts {
+        folders,
+        settle,
+        watch,
+        notices: hear,
+        store: store.clone(),
+        writer: writer.clone(),
+        engine: engine.clone(),
+        clock: clock.clone(),
+        once: once.clone(),
+    });
+    (intake, hints, task)
+}
+
+/// For the jitter: differs from process to process, so that services that failed together do not come back together.
+fn seed() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,97 @@
+//! What PID 1 is told, where there is one that listens: READY, STATUS, WATCHDOG, STOPPING.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Message;
+use crate::engine::live::Live;
+use crate::status;
+
+/// How often STATUS is brought up to date.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+
+/// Says READY as soon as the engine answers, and from then on how it is. The watchdog is fed only with an answer: an
+/// engine that hangs is restarted.
+pub(super) async fn tell(engine: mpsc::Sender<Message>, stop: CancellationToken) {
+    let watchdog = sd_notify::watchdog_enabled();
+    let every = watchdog.map_or(STATUS_EVERY, |limit| (limit / 3).min(STATUS_EVERY));
+    let (mut ready, mut said) = (false, String::new());
+    loop {
+        if let Some(live) = status::inspect(&engine).await {
+            let line = line(&live);
+            let mut states = Vec::new();
+            if !ready {
+                states.push(NotifyState::Ready);
+            }
+            if watchdog.is_some() {
+                states.push(NotifyState::Watchdog);
+            }
+            if line != said {
+                states.push(NotifyState::Status(&line));
+            }
+            // Nobody listens outside systemd.
+            let _ = sd_notify::notify(&states);
+            ready = true;
+            said = line;
+        }
+        // While Parts in flight end, the watchdog still wants to be fed.
+        let wait = if stop.is_cancelled() { every.min(Duration::from_secs(1)) } else { every };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Says that the end has begun.
+pub(super) fn stopping() {
+    let _ = sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status("Parts in flight may end")]);
+}
+
+fn line(live: &Live) -> String {
+    if live.stopping {
+        return "Parts in flight may end".into();
+    }
+    if let Some(hold) = live.holds.first() {
+        return format!(
+            "ON HOLD since {} for the {}: {}; {}",
+            hold.since, hold.scope, hold.code, hold.remedy
+        );
+    }
+    let missing = live.folders.iter().filter(|folder| folder.state == "missing").count();
+    let paused = live.folders.iter().filter(|folder| folder.paused).count();
+    let mut line = format!("{} files under way, {} settling", live.active.len(), live.changing_count);
+    for (count, word) in [(missing, "missing"), (paused, "paused")] {
+        if count > 0 {
+            line.push_str(&format!(", {count} of {} folders {word}", live.folders.len()));
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::live::{LiveFolder, LiveHold};
+
+    #[test]
+    fn the_line_says_first_what_stops_sending() {
+        let mut live = Live::default();
+        assert_eq!(line(&live), "0 files under way, 0 settling");
+        live.folders = vec![LiveFolder { state: "missing".into(), ..LiveFolder::default() }];
+        assert_eq!(line(&live), "0 files under way, 0 settling, 1 of 1 folders missing");
+        live.holds = vec![LiveHold {
+            scope: "account default".into(),
+            code: "key-rejected".into(),
+            message: String::new(),
+            remedy: "check the key".into(),
+            since: "2026-11-22T17:00:00.000Z".into(),
+            next_probe: String::new(),
+            probes: 0,
+        }];
+        assert_eq!(
+            line(&live),
+            "ON HOLD since 2026-11-22T17:00:00.000Z for the account default: key-rejected; check the key"
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! Where the log goes: journald with native fields under systemd, text on a terminal, else JSON; always stderr.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use crate::config::{Log, LogFormat};
+
+/// Starts logging for the rest of the process. A journal that does not answer is replaced by JSON, with a word.
+///
+/// # Errors
+/// If `level` is no filter; the configuration has checked it before.
+pub fn start(log: &Log) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::builder().parse(directives(&log.level))?;
+    let format = match log.format {
+        LogFormat::Auto if stderr_is_journal() => LogFormat::Journald,
+        LogFormat::Auto if std::io::stderr().is_terminal() => LogFormat::Text,
+        LogFormat::Auto => LogFormat::Json,
+        said => said,
+    };
+    let mut lost = None;
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Journald => match tracing_journald::layer() {
+            Ok(layer) => layer.with_field_prefix(Some("UPSPOOL".into())).boxed(),
+            Err(error) => {
+                lost = Some(error);
+                json().boxed()
+            }
+        },
+        LogFormat::Text => {
+            let colour = std::io::stderr().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+            tracing_subscriber::fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_ansi(colour)
+                .with_target(false)
+                .boxed()
+        }
+        LogFormat::Json | LogFormat::Auto => json().boxed(),
+    };
+    Registry::default().with(layer.with_filter(filter)).init();
+    if let Some(error) = lost {
+        tracing::warn!(
+            event = "log-fallback",
+            "the journal does not answer ({error}): JSON on stderr instead"
+        );
+    }
+    Ok(())
+}
+
+fn json() -> impl Layer<Registry> + Send + Sync {
+    tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_target(false)
+        .with_writer(std::io::stderr)
+}
+
+/// A plain level is ours; what libraries say below a warning helps nobody who did not ask for it by name.
+fn directives(level: &str) -> String {
+    if level.contains(['=', ',']) { level.to_owned() } else { format!("warn,upspool={level}") }
+}
+
+/// Whether stderr is the journal's, as `systemd.exec(5)` says of `JOURNAL_STREAM`. `systemd-cat` does not set it.
+fn stderr_is_journal() -> bool {
+    let Ok(said) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(stat) = rustix::fs::fstat(std::io::stderr()) else { return false };
+    said == format!("{}:{}", stat.st_dev, stat.st_ino)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_level_quiets_the_libraries_and_a_directive_is_taken_as_it_is() {
+        assert_eq!(directives("debug"), "warn,upspool=debug");
+        assert_eq!(directives("info,hyper=trace"), "info,hyper=trace");
+        for level in ["error", "warn", "info", "debug", "trace", "off", "info,upspool=debug"] {
+            assert!(EnvFilter::builder().parse(directives(level)).is_ok(), "{level}");
+        }
+    }
+}
