@@ -74,13 +74,16 @@ impl Connections {
         }
         let headers = headers(server)?;
         let extra = extra_roots(server)?;
+        let plain = url.scheme() == "http";
         let client = || {
-            let builder = builder(server, &headers);
-            match builder.tls_certs_merge(extra.clone()).build().map_err(setup) {
-                // Nobody needs to be trusted on a connection without TLS.
-                Err(ClientError::NoRoots) if url.scheme() == "http" => {
-                    builder_without_roots(server, &headers)
-                }
+            let builder = || builder(server, &headers);
+            let without_roots = || builder().tls_certs_only([]).build().map_err(setup);
+            // No proxy either stands between us and this machine, so there is no TLS to need roots for.
+            if plain && is_loopback(url) {
+                return without_roots();
+            }
+            match builder().tls_certs_merge(extra.clone()).build().map_err(setup) {
+                Err(ClientError::NoRoots) if plain => without_roots(),
                 // It is only taken apart here, and nothing else depends on the configuration.
                 Err(ClientError::Setup { message }) if !extra.is_empty() => Err(unusable(server, message)),
                 built => built,
@@ -107,10 +110,6 @@ fn builder(server: &Server, headers: &HeaderMap) -> ClientBuilder {
         // The default of 30 s would end Parts that a slow server holds back. Neither `timeout` nor `read_timeout`: both
         // run while a healthy body is being sent.
         .tcp_user_timeout(server.stall_timeout)
-}
-
-fn builder_without_roots(server: &Server, headers: &HeaderMap) -> Result<reqwest::Client, ClientError> {
-    builder(server, headers).tls_certs_only([]).build().map_err(setup)
 }
 
 fn is_loopback(url: &Url) -> bool {

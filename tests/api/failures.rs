@@ -428,7 +428,8 @@ async fn settings_that_cannot_work_are_told_at_once() {
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     for content in ["", "no certificate", "-----BEGIN CERTIFICATE-----\n!", broken] {
         std::fs::write(&ca_file, content).unwrap();
-        let failure = with(Server { ca_file: Some(ca_file.clone()), ..server(&peer) });
+        let base_url = "https://localhost/v1".parse().unwrap();
+        let failure = with(Server { base_url, ca_file: Some(ca_file.clone()), ..server(&peer) });
         assert!(matches!(failure, ClientError::CaUnusable { .. }), "{content}: {failure:?}");
     }
 }

@@ -1,5 +1,7 @@
 //! The API client against a peer that does, byte by byte, as each test says.
 
+#![allow(clippy::unwrap_used, reason = "a test's own helpers fail by panicking")]
+
 mod failures;
 mod peer;
 mod requests;
