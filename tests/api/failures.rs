@@ -163,13 +163,14 @@ async fn a_peer_that_reads_slowly_but_reads_is_no_stall() {
 async fn a_server_that_never_answers_is_not_waited_for() {
     let peer =
         Peer::doing(|mut stream| async move { while read_request(&mut stream).await.is_some() {} }).await;
-    let quick = Server { connect_timeout: SHORT, answer_timeout: SHORT, ..server(&peer) };
+    let quick = Server { connect_timeout: SHORT / 3, answer_timeout: SHORT / 3, ..server(&peer) };
     let patient = client(quick.clone());
     assert_eq!(patient.create(&new_upload()).await.unwrap_err(), Failure::NoAnswer);
     assert_eq!(patient.cancel(&upload()).await.unwrap_err(), Failure::NoAnswer);
     assert_eq!(patient.list_files(None, 1, None).await.unwrap_err(), Failure::NoAnswer);
     assert_eq!(patient.add_part(&upload(), 3, body(b"abc")).await.unwrap_err(), Failure::NoAnswer);
-    let client = client(Server { complete_timeout: SHORT, answer_timeout: Duration::from_secs(60), ..quick });
+    let client =
+        client(Server { complete_timeout: SHORT / 3, answer_timeout: Duration::from_secs(60), ..quick });
     assert_eq!(client.complete(&upload(), &[], None).await.unwrap_err(), Failure::NoAnswer);
 }
 
@@ -214,7 +215,12 @@ async fn nobody_there_is_told_from_a_connection_that_broke() {
     let failure = at(format!("http://{address}/v1?secret=1")).create(&new_upload()).await.unwrap_err();
     let Failure::Connect { message } = failure else { panic!("{failure:?}") };
     assert!(message.contains("Connection refused") && !message.contains("secret"), "{message}");
-    let failure = at(format!("https://{}/v1", peer.address)).create(&new_upload()).await.unwrap_err();
+    let plain = Peer::doing(|mut stream| async move {
+        stream.read_u8().await.unwrap();
+        stream.write_all(&reply(400, "", "")).await.unwrap();
+    })
+    .await;
+    let failure = at(format!("https://{}/v1", plain.address)).create(&new_upload()).await.unwrap_err();
     assert!(matches!(failure, Failure::Connect { .. }), "TLS with a peer that has none: {failure:?}");
     let failure = at(format!("http://{}/v1?secret=1", peer.address)).create(&new_upload()).await.unwrap_err();
     let Failure::Transport { message } = failure else { panic!("{failure:?}") };
