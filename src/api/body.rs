@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::Stream;
+use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -31,6 +32,9 @@ pub(super) struct Gauge {
     waits_for_file: AtomicBool,
     handed_over: AtomicBool,
     last_byte: Notify,
+    /// Nobody waits for this body any more.
+    over: AtomicBool,
+    waker: AtomicWaker,
     failure: Mutex<Option<SourceFailure>>,
 }
 
@@ -43,6 +47,12 @@ impl Gauge {
     /// What was wrong with the file, if the body ended because of that.
     pub(super) fn failure(&self) -> Option<SourceFailure> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the body when what is returned is dropped. The HTTP library goes on sending a body whose answer came early, and
+    /// would send all of a Part that was refused.
+    pub(super) fn over_when_dropped(self: &Arc<Gauge>) -> Over {
+        Over(self.clone())
     }
 
     /// Returns when waiting any longer is in vain: no byte moved for `stall`, or all were taken and there is no whole
@@ -64,6 +74,16 @@ impl Gauge {
         }
         sleep(answer).await;
         Failure::NoAnswer
+    }
+}
+
+/// See [`Gauge::over_when_dropped`].
+pub(super) struct Over(Arc<Gauge>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.over.store(true, Ordering::Release);
+        self.0.waker.wake();
     }
 }
 
@@ -93,6 +113,10 @@ impl<S: Stream<Item = io::Result<Bytes>>> Stream for Metered<S> {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        self.gauge.waker.register(cx.waker());
+        if self.gauge.over.load(Ordering::Acquire) {
+            return Poll::Ready(Some(Err(io::ErrorKind::Interrupted.into())));
+        }
         while self.chunk.is_empty() {
             let next = self.bytes.as_mut().poll_next(cx);
             self.gauge.waits_for_file.store(next.is_pending(), Ordering::Relaxed);

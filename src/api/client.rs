@@ -85,6 +85,7 @@ impl Client {
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
         let gauge = Arc::new(Gauge::default());
+        let _over = gauge.over_when_dropped();
         let patience = gauge.patience(self.server.stall_timeout, self.server.answer_timeout);
         let path = ["uploads", &upload.0, "parts"];
         let call = self.call(&self.connections.parts, Method::POST, &path, &[], patience);

@@ -29,12 +29,12 @@ pub enum ClientError {
         /// The system's words.
         error: std::io::Error,
     },
-    /// The file of `ca_file` holds no certificate.
-    #[error("ca_file {} holds no certificate in PEM form: {message}", path.display())]
-    CaNotPem {
+    /// The file of `ca_file` holds no certificate, or one that is none.
+    #[error("ca_file {} holds no usable certificate in PEM form: {message}", path.display())]
+    CaUnusable {
         /// As configured.
         path: PathBuf,
-        /// What the parser met.
+        /// What is wrong with it.
         message: String,
     },
     /// The host trusts nobody, so no server can be trusted.
@@ -74,13 +74,18 @@ impl Connections {
         }
         let headers = headers(server)?;
         let extra = extra_roots(server)?;
+        let plain = url.scheme() == "http";
         let client = || {
-            let builder = builder(server, &headers);
-            match builder.tls_certs_merge(extra.clone()).build().map_err(setup) {
-                // Nobody needs to be trusted on a connection without TLS.
-                Err(ClientError::NoRoots) if url.scheme() == "http" => {
-                    builder_without_roots(server, &headers)
-                }
+            let builder = || builder(server, &headers);
+            let without_roots = || builder().tls_certs_only([]).build().map_err(setup);
+            // No proxy either stands between us and this machine, so there is no TLS to need roots for.
+            if plain && is_loopback(url) {
+                return without_roots();
+            }
+            match builder().tls_certs_merge(extra.clone()).build().map_err(setup) {
+                Err(ClientError::NoRoots) if plain => without_roots(),
+                // It is only taken apart here, and nothing else depends on the configuration.
+                Err(ClientError::Setup { message }) if !extra.is_empty() => Err(unusable(server, message)),
                 built => built,
             }
         };
@@ -105,10 +110,6 @@ fn builder(server: &Server, headers: &HeaderMap) -> ClientBuilder {
         // The default of 30 s would end Parts that a slow server holds back. Neither `timeout` nor `read_timeout`: both
         // run while a healthy body is being sent.
         .tcp_user_timeout(server.stall_timeout)
-}
-
-fn builder_without_roots(server: &Server, headers: &HeaderMap) -> Result<reqwest::Client, ClientError> {
-    builder(server, headers).tls_certs_only([]).build().map_err(setup)
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -138,12 +139,15 @@ fn headers(server: &Server) -> Result<HeaderMap, ClientError> {
 fn extra_roots(server: &Server) -> Result<Vec<Certificate>, ClientError> {
     let Some(path) = &server.ca_file else { return Ok(Vec::new()) };
     let pem = std::fs::read(path).map_err(|error| ClientError::CaUnreadable { path: path.clone(), error })?;
-    let not_pem = |message| ClientError::CaNotPem { path: path.clone(), message };
     match Certificate::from_pem_bundle(&pem) {
-        Ok(certificates) if certificates.is_empty() => Err(not_pem("no BEGIN CERTIFICATE in it".to_owned())),
+        Ok(certificates) if certificates.is_empty() => Err(unusable(server, "it has none".to_owned())),
         Ok(certificates) => Ok(certificates),
-        Err(error) => Err(not_pem(causes(&error))),
+        Err(error) => Err(unusable(server, causes(&error))),
     }
+}
+
+fn unusable(server: &Server, message: String) -> ClientError {
+    ClientError::CaUnusable { path: server.ca_file.clone().unwrap_or_default(), message }
 }
 
 fn setup(error: reqwest::Error) -> ClientError {

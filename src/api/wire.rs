@@ -203,3 +203,33 @@ fn number(value: &Value) -> Option<i64> {
     let float = || value.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9e15);
     value.as_i64().or_else(|| float().map(|float| float as i64))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_servers_leave_out_or_write_otherwise_is_tolerated() {
+        let asked = UploadId("u".to_owned());
+        let least = upload(br#"{"id":"u","status":"created"}"#, &asked).unwrap();
+        assert_eq!(least.status, UploadStatus::Other("created".to_owned()));
+        assert_eq!((least.filename.as_str(), least.bytes, least.created_at, least.file), ("", None, 0, None));
+
+        let odd = br#"{"id":"u","status":"expired","bytes":-1,"created_at":1.7e9,"expires_at":"soon","file":"none"}"#;
+        let odd = upload(odd, &asked).unwrap();
+        assert_eq!((odd.status, odd.bytes), (UploadStatus::Expired, None));
+        assert_eq!((odd.created_at, odd.expires_at, odd.file), (1_700_000_000, 0, None));
+
+        let large = br#"{"id":"u","status":"completed","file":{"id":"f","bytes":8589934592}}"#;
+        let file = upload(large, &asked).unwrap().file.unwrap();
+        assert_eq!((file.bytes, file.purpose.as_str(), file.expires_at), (Some(8 << 30), "", None));
+    }
+
+    #[test]
+    fn a_page_that_does_not_say_whether_more_follows_says_so_by_being_full() {
+        let body = br#"{"data":[{"id":"f","created_at":1}]}"#;
+        assert!(page(body, 1).unwrap().has_more);
+        assert!(!page(body, 2).unwrap().has_more);
+        assert!(page(br#"{"data":[{"id":"f"}]}"#, 1).is_err(), "a File without a time");
+    }
+}

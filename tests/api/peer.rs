@@ -8,25 +8,25 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 /// A peer on a real socket.
-pub struct Peer {
-    pub address: SocketAddr,
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
     task: JoinHandle<()>,
 }
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// Request line and headers, with the empty line.
-    pub head: String,
-    pub body: Vec<u8>,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
     /// The how-manieth connection of the peer it came on.
-    pub connection: usize,
+    pub(crate) connection: usize,
 }
 
 impl Peer {
     /// Takes whole requests on any number of connections, and gives `replies` in turn.
-    pub async fn replying<const N: usize>(replies: [Vec<u8>; N]) -> Peer {
+    pub(crate) async fn replying<const N: usize>(replies: [Vec<u8>; N]) -> Peer {
         let replies = Arc::new(Mutex::new(Vec::from(replies).into_iter()));
         Peer::start(move |mut stream, connection, requests| {
             let replies = replies.clone();
@@ -43,14 +43,14 @@ impl Peer {
     }
 
     /// Gives each connection to `script`.
-    pub async fn doing<F>(script: impl Fn(TcpStream) -> F + Send + 'static) -> Peer
+    pub(crate) async fn doing<F>(script: impl Fn(TcpStream) -> F + Send + 'static) -> Peer
     where
         F: Future<Output = ()> + Send + 'static,
     {
         Peer::start(move |stream, _, _| script(stream)).await
     }
 
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 
@@ -81,18 +81,18 @@ impl Drop for Peer {
 }
 
 impl Request {
-    pub fn line(&self) -> &str {
+    pub(crate) fn line(&self) -> &str {
         self.head.lines().next().unwrap()
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.into_iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 
 /// The next request of a connection; none when the client closed it.
-pub async fn read_request(stream: &mut TcpStream) -> Option<Request> {
+pub(crate) async fn read_request(stream: &mut TcpStream) -> Option<Request> {
     let head = read_head(stream).await?;
     let mut request = Request { head, body: Vec::new(), connection: 0 };
     let length = request.header("content-length").map_or(0, |length| length.parse().unwrap());
@@ -102,7 +102,7 @@ pub async fn read_request(stream: &mut TcpStream) -> Option<Request> {
 }
 
 /// Byte by byte, so that nothing of the body is taken.
-pub async fn read_head(stream: &mut TcpStream) -> Option<String> {
+pub(crate) async fn read_head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);
@@ -111,6 +111,6 @@ pub async fn read_head(stream: &mut TcpStream) -> Option<String> {
 }
 
 /// A whole answer.
-pub fn reply(status: u16, headers: &str, body: &str) -> Vec<u8> {
+pub(crate) fn reply(status: u16, headers: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }

@@ -1,73 +1,10 @@
-//! The API client against a peer that does as each test says, byte by byte.
+//! What is sent, and what is made of a good answer.
 
-#[path = "api/peer.rs"]
-mod peer;
-
-use std::io;
-use std::sync::Arc;
-use std::time::Duration;
-
-use bytes::Bytes;
-use futures_util::stream::{self, Stream, StreamExt};
-use peer::{Peer, Request, read_request, reply};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use upspool::api::{Auth, Client, ClientError, NewUpload, Server};
+use upspool::api::{Auth, ClientError, NewUpload, Server};
 use upspool::model::answer::{FileId, PartId, UploadId, UploadStatus};
-use upspool::model::failure::{Failure, SourceFailure};
-use upspool::source::Source;
 
-const KEY: &str = "sk-test-0123456789";
-const PENDING: &str = r#"{"id":"upload_1","status":"pending","filename":"a.jsonl","bytes":11,"created_at":100,
-    "expires_at":3700,"object":"upload","purpose":"batch","new_field":[1]}"#;
-const COMPLETED: &str = r#"{"id":"upload_1","status":"completed","filename":"a.jsonl","bytes":11,"created_at":100,
-    "expires_at":3700,"file":{"id":"file-1","bytes":null,"created_at":200,"filename":"a.jsonl","purpose":"batch"}}"#;
-const PART: &str = r#"{"id":"part_1","object":"upload.part","created_at":101,"upload_id":"upload_1"}"#;
-
-/// Timeouts that no healthy test comes near, and none waits for.
-fn server(peer: &Peer) -> Server {
-    Server {
-        base_url: format!("http://{}/v1", peer.address).parse().unwrap(),
-        auth: Auth::Bearer,
-        organization: None,
-        project: None,
-        query: Vec::new(),
-        ca_file: None,
-        connect_timeout: Duration::from_secs(10),
-        stall_timeout: Duration::from_secs(30),
-        answer_timeout: Duration::from_secs(30),
-        complete_timeout: Duration::from_secs(30),
-    }
-}
-
-fn client(server: Server) -> Client {
-    Client::new(server, KEY.into()).unwrap()
-}
-
-fn new_upload() -> NewUpload {
-    NewUpload {
-        filename: "a.jsonl".to_owned(),
-        purpose: "batch".to_owned(),
-        bytes: 11,
-        mime_type: "text/jsonl".to_owned(),
-        expires_after_seconds: None,
-    }
-}
-
-fn upload() -> UploadId {
-    UploadId("upload_1".to_owned())
-}
-
-fn body(bytes: &'static [u8]) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    stream::iter([Ok(Bytes::from_static(bytes))])
-}
-
-/// 64 MiB, far more than any buffer between client and peer takes.
-const LARGE: u64 = 64 << 20;
-
-fn large_body() -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    stream::iter((0..LARGE >> 18).map(|_| Ok(Bytes::from_static(&[7; 1 << 18]))))
-}
+use super::peer::{Peer, Request, reply};
+use super::{COMPLETED, KEY, PART, PENDING, body, client, new_upload, server, upload};
 
 /// The head without the header that differs with each request, and what that header said.
 fn split_trace(request: &Request) -> (String, String) {
@@ -91,7 +28,7 @@ async fn create_sends_exactly_this() {
         head,
         format!(
             "POST /v1/uploads HTTP/1.1\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n\
-             accept: application/json\r\nuser-agent: upspool/{version}\r\nhost: {}\r\ncontent-length: 80\r\n\r\n",
+             accept: application/json\r\nuser-agent: upspool/{version}\r\nhost: {}\r\ncontent-length: 76\r\n\r\n",
             peer.address
         )
     );
