@@ -122,13 +122,13 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
     let (sender, messages) = mpsc::channel(MESSAGES);
     let (ended, endings) = mpsc::unbounded_channel();
     let ended = options.once.then_some(ended);
+    // Watching ends after the engine does: until then its end would be a fault.
+    let unwatch = CancellationToken::new();
     let (intake, hints, watch_task) =
-        watch_folders(&config, &rows, &store, &writer, &sender, &clock, &ended, &stop);
+        watch_folders(&config, &rows, &store, &writer, &sender, &clock, &ended, &unwatch);
     let folders = rows.iter().map(|row| (row.id, row.path.clone())).collect();
     let operations = Arc::new(Operations::new(clients.clone(), folders, clock.clone()));
-    let mut board = Board::new(limits(&config), seed());
-    // Before anything else, so that the board knows what is open before it grants anything.
-    let _ = board.apply(Event::Resumed(open), clock.now());
+    let board = Board::new(limits(&config), seed());
     let engine = Engine::new(
         engine::Parts {
             board,
@@ -143,7 +143,10 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
         messages,
         sender.clone(),
     );
-    let _ = sender.send(engine::Message::Event(Event::Folders(paused(&config, &rows)))).await;
+    // Before anything else is said, so that the board knows what is paused and open before it grants anything.
+    for event in [Event::Folders(paused(&config, &rows)), Event::Resumed(open)] {
+        let _ = sender.send(engine::Message::Event(event)).await;
+    }
 
     let mut intake_task = tokio::spawn(intake.run());
     let mut socket_task = tokio::spawn(status::serve(socket, sender.clone()));
@@ -172,15 +175,16 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
     };
     systemd::stopping();
     info!(event = "stopping", "stopping");
-    stop.cancel();
-    for task in [&intake_task, &systemd_task, &keys_task, &watch_task] {
+    unwatch.cancel();
+    for task in [&systemd_task, &keys_task] {
         task.abort();
     }
     socket_task.abort();
-    engine_task.abort();
     let _ = std::fs::remove_file(config.store.state_dir.join(status::SOCKET));
-    // The intake's and the engine's writers went with them; this is the last, so the writer commits and ends.
-    let _ = (intake_task.await, engine_task_end(engine_task).await);
+    // The writer commits what waits and ends when the last that writes has gone.
+    end(intake_task).await;
+    end(engine_task).await;
+    end(watch_task).await;
     drop(writer);
     if tokio::time::timeout(LAST_COMMIT, writer_task).await.is_err() {
         error!(
@@ -201,9 +205,10 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
     })
 }
 
-/// A task that was joined already must not be joined again.
-async fn engine_task_end(task: JoinHandle<End>) {
+/// Ends a task, and waits until what it held is dropped. One that has ended may have been joined already.
+async fn end<T>(task: JoinHandle<T>) {
     if !task.is_finished() {
+        task.abort();
         let _ = task.await;
     }
 }
@@ -306,7 +311,7 @@ fn watch_folders(
     engine: &mpsc::Sender<engine::Message>,
     clock: &Clock,
     once: &Option<mpsc::UnboundedSender<crate::model::job::JobId>>,
-    stop: &CancellationToken,
+    unwatch: &CancellationToken,
 ) -> (Intake, intake::Hints, JoinHandle<()>) {
     let mut settle = Settle::new();
     let (mut specs, mut folders) = (Vec::new(), Vec::new());
@@ -360,7 +365,7 @@ fn watch_folders(
     }
     let (notices, hear) = mpsc::channel(NOTICES);
     let time = clock.clone();
-    let (watch, task) = Watch::start(specs, Arc::new(move || time.now()), notices, stop.clone());
+    let (watch, task) = Watch::start(specs, Arc::new(move || time.now()), notices, unwatch.clone());
     let (intake, hints) = Intake::new(intake::Parts {
         folders,
         settle,

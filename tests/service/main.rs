@@ -1,0 +1,10 @@
+//! The real binary on real folders against the emulator, as a user would run it.
+
+#![expect(unreachable_pub, reason = "the harness is a module of a test binary")]
+
+mod bad_input;
+mod files;
+mod harness;
+mod manners;
+mod restart;
+mod servers;

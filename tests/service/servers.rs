@@ -1,0 +1,232 @@
+//! Servers that are not OpenAI's own, keys that are wrong, accounts that are several.
+
+use upspool::model::job::State;
+use upspool_emulator::{Action, Calls, Emulator, Operation, Point, Reply};
+
+use crate::harness::{Bench, PATIENCE, noise};
+
+const MIB: usize = 1024 * 1024;
+
+#[tokio::test]
+async fn azure_is_spoken_by_configuration_alone() {
+    let mut bench = Bench::with(Emulator::builder().azure()).await;
+    bench.api = "auth = \"api-key\"\nquery = { api-version = \"2024-10-21\" }\n".into();
+    bench.folder = "purpose = \"batch\"\n".into();
+    bench.drop_file("small.jsonl", b"{}\n");
+    bench.drop_file("large.jsonl", &noise(5 * MIB, 1));
+    let (code, printed, log) = bench.once(&[]).await;
+    assert_eq!(code, 0, "{printed}\n{log:#?}");
+    bench.assert_ledger_is_the_truth().await;
+    let requests = bench.emulator.requests();
+    assert!(requests.iter().all(|request| { request.query.contains("api-version=2024-10-21") }));
+    assert!(requests.iter().all(|request| request.header("authorization").is_none()));
+    let parts = bench.emulator.requests_of(Operation::Part);
+    let odd = |id: &str| id.contains(['/', '+', '=']);
+    assert!(parts.iter().any(|part| part.part_id.as_deref().is_some_and(odd)), "Part ids are Azure's");
+}
+
+#[tokio::test]
+async fn a_rejected_key_is_a_hold_and_a_new_key_file_ends_it() {
+    let bench = Bench::new().await;
+    bench.set_key("sk-wrong");
+    for number in 0..40 {
+        bench.drop_file(format!("{number}"), b"x");
+    }
+    let service = bench.start();
+    let line = service.wait_event("hold").await;
+    assert_eq!(line["code"], "key-rejected");
+    let status = bench.command(&["status"]).output().unwrap();
+    let text = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(text.contains("key-rejected") && text.contains("check the key"), "{text}");
+    assert!(bench.records().await.iter().all(|record| record.state == State::Queued && record.attempts == 0));
+    let refused = bench.emulator.requests().len();
+    assert!(refused <= 40, "{refused} requests with a wrong key");
+    bench.set_key(upspool_emulator::DEFAULT_KEY);
+    service.wait_event("resumed").await;
+    service.wait_stored(40).await;
+    assert!(
+        service.log().iter().filter(|line| line["event"] == "hold").count() == 1,
+        "one line for one hold"
+    );
+    service.stop().await;
+    bench.assert_ledger_is_the_truth().await;
+}
+
+#[tokio::test]
+async fn a_run_once_with_a_rejected_key_says_try_later() {
+    let bench = Bench::new().await;
+    bench.set_key("sk-wrong");
+    bench.drop_file("a", b"x");
+    let (code, printed, _) = bench.once(&[]).await;
+    assert_eq!((code, printed.as_str()), (75, ""));
+    assert_eq!(bench.record("a").await.state, State::Queued);
+}
+
+#[tokio::test]
+async fn an_outage_is_a_hold_and_what_was_half_sent_goes_on() {
+    let mut bench = Bench::new().await;
+    bench.tables = "[upload]\nparallel_parts = 2\npart_size = \"1 MiB\"\n".into();
+    bench.drop_file("large.bin", &noise(8 * MIB, 1));
+    let hold = bench.emulator.hold(Calls::of(Operation::Part).nth(3), Point::Before);
+    let service = bench.start();
+    hold.reached().await;
+    bench.drop_file("other.bin", &noise(MIB / 2, 2));
+    drop(hold);
+    bench.emulator.pause().await;
+    let line = service.wait_event("hold").await;
+    assert_eq!(line["code"], "network");
+    bench.emulator.resume().await.unwrap();
+    let asked = bench.command(&["resume"]).output().unwrap();
+    assert_eq!(asked.status.code(), Some(0), "{asked:?}");
+    service.wait_stored(2).await;
+    service.stop().await;
+    bench.assert_ledger_is_the_truth().await;
+    assert_eq!(bench.emulator.requests_of(Operation::Create).len(), 2, "the Upload outlived the outage");
+}
+
+#[tokio::test]
+async fn each_account_has_its_own_server_key_and_hold() {
+    let other = Emulator::builder().api_key("sk-other").start().await.unwrap();
+    let mut bench = Bench::new().await;
+    std::fs::create_dir(bench.path("eu")).unwrap();
+    std::fs::write(bench.path("eu-key"), "sk-wrong\n").unwrap();
+    bench.tables =
+        format!("[accounts.eu]\nbase_url = {:?}\nkey_file = {:?}\n", other.base_url(), bench.path("eu-key"));
+    bench.folders = format!(
+        "[[folder]]\npath = {:?}\npurpose = \"batch\"\naccount = \"eu\"\nsettle = \"100ms\"\n",
+        bench.path("eu")
+    );
+    std::fs::write(bench.path("eu").join("b.jsonl"), b"{}").unwrap();
+    bench.drop_file("a.txt", b"a");
+    let service = bench.start();
+    service.wait_event("hold").await;
+    service.wait_stored(1).await;
+    assert_eq!(bench.record("b.jsonl").await.state, State::Queued, "one account's hold stops no other");
+    std::fs::write(bench.path("eu-key"), "sk-other\n").unwrap();
+    service.wait_stored(2).await;
+    service.stop().await;
+    assert_eq!(other.files().len(), 1);
+    assert_eq!(bench.emulator.files().len(), 1);
+    let record = bench.record("b.jsonl").await;
+    assert_eq!((record.account.0.as_str(), record.base_url.as_str()), ("eu", other.base_url().as_str()));
+    for (emulator, key) in [(&other, "sk-emulator"), (&bench.emulator, "sk-other")] {
+        let leaked =
+            emulator.requests().iter().any(|r| r.header("authorization").is_some_and(|v| v.contains(key)));
+        assert!(!leaked, "a key was sent to the other server");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_belongs_to_the_server_that_opened_it() {
+    let other = Emulator::builder().start().await.unwrap();
+    let mut bench = Bench::new().await;
+    bench.tables = "[upload]\nparallel_parts = 2\npart_size = \"1 MiB\"\n".into();
+    bench.drop_file("large.bin", &noise(6 * MIB, 1));
+    let hold = bench.emulator.hold(Calls::of(Operation::Part).nth(4), Point::Before);
+    let service = bench.start();
+    hold.reached().await;
+    service.kill().await;
+    bench.api = format!("base_url = {:?}\n", other.base_url());
+    let (code, printed, log) = bench.once(&[]).await;
+    assert_eq!(code, 0, "{printed}\n{log:#?}");
+    assert_eq!((bench.emulator.files().len(), other.files().len()), (0, 1));
+    assert_eq!(bench.record("large.bin").await.base_url, other.base_url());
+}
+
+#[tokio::test]
+async fn quota_and_rate_are_told_apart() {
+    let bench = Bench::new().await;
+    bench.emulator.fault(
+        Calls::of(Operation::Create)
+            .nth(1)
+            .meet(Reply::status(429).code("insufficient_quota").kind("insufficient_quota")),
+    );
+    bench.drop_file("a", b"x");
+    let service = bench.start();
+    let line = service.wait_event("hold").await;
+    assert_eq!(line["code"], "quota-exhausted");
+    bench.command(&["resume"]).output().unwrap();
+    service.wait_stored(1).await;
+    bench
+        .emulator
+        .fault(Calls::of(Operation::Create).nth(1).meet(Reply::status(429).header("retry-after", "1")));
+    bench.drop_file("b", b"y");
+    let line = service.wait_event("retry").await;
+    assert_eq!(line["code"], "rate-limited");
+    service.wait_stored(2).await;
+    service.stop().await;
+    let creates = bench.emulator.requests_of(Operation::Create);
+    let [.., refused, again] = creates.as_slice() else { panic!("{creates:?}") };
+    assert!(again.started_ms - refused.started_ms >= 950, "Retry-After is obeyed");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_with_the_key() {
+    let thief = Emulator::builder().start().await.unwrap();
+    let bench = Bench::new().await;
+    let target = format!("{}/uploads", thief.base_url());
+    bench.emulator.fault(Calls::of(Operation::Create).meet(Reply::status(307).header("location", &target)));
+    bench.drop_file("a", b"x");
+    let (code, printed, _) = bench.once(&[]).await;
+    assert_eq!(code, 1, "{printed}");
+    assert!(thief.requests().is_empty());
+    assert!(printed.starts_with("failed file-rejected\t"), "{printed}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_large_bodies_gets_smaller_parts() {
+    let mut limits = upspool_emulator::Limits::default();
+    limits.part_bytes = 2_000_000;
+    let bench = Bench::with(
+        Emulator::builder()
+            .limits(limits)
+            .variants(upspool_emulator::Variants { part_too_large: 413, ..Default::default() }),
+    )
+    .await;
+    let mut bench = bench;
+    bench.tables = "[upload]\npart_size = \"8 MiB\"\n".into();
+    bench.drop_file("large.bin", &noise(16 * MIB, 1));
+    let (code, printed, log) = bench.once(&[]).await;
+    assert_eq!(code, 0, "{printed}\n{log:#?}");
+    bench.assert_ledger_is_the_truth().await;
+}
+
+#[tokio::test]
+async fn a_stalled_part_is_given_up_and_sent_again() {
+    let mut bench = Bench::new().await;
+    bench.api = "stall_timeout = \"500ms\"\nanswer_timeout = \"1s\"\n".into();
+    bench.emulator.fault(Calls::of(Operation::Part).nth(1).meet(Action::stall(Point::Body(100_000))));
+    bench.drop_file("large.bin", &noise(24 * MIB, 1));
+    let service = bench.start();
+    let line = service.wait_event("retry").await;
+    assert!(line["code"] == "stalled" || line["code"] == "network", "{line}");
+    service.wait_stored(1).await;
+    service.stop().await;
+    bench.assert_ledger_is_the_truth().await;
+}
+
+#[tokio::test]
+async fn the_usual_variables_name_the_proxy() {
+    let mut bench = Bench::new().await;
+    // A proxy for http gets the whole address; the emulator refuses it, and that is enough to see that it was asked.
+    bench.env.insert("http_proxy".into(), bench.emulator.origin());
+    bench.api = "base_url = \"http://api.invalid/v1\"\nplain_http = true\n".into();
+    bench.drop_file("a", b"x");
+    let service = bench.start();
+    let request = bench.emulator.wait_for(|_| true, PATIENCE).await.unwrap();
+    assert!(request.header("host").is_some_and(|host| host.starts_with("api.invalid")), "{request:?}");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn the_file_list_and_one_file_can_be_asked_for() {
+    let bench = Bench::new().await;
+    bench.drop_file("a", b"x");
+    assert_eq!(bench.once(&[]).await.0, 0);
+    let output = bench.command(&["check", "--online"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(bench.emulator.requests_of(Operation::List).len(), 1);
+    bench.set_key("sk-wrong");
+    let output = bench.command(&["check", "--online"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
