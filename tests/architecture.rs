@@ -45,7 +45,8 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// Libraries and calls that one room alone knows.
 const KEPT: &[(&str, &[&str])] = &[
     ("sqlx::", &["store"]),
-    ("reqwest::", &["api"]),
+    // To the API's server only `api` talks; `status` asks the service's own socket.
+    ("reqwest::", &["api", "status"]),
     ("notify::", &["watch"]),
     ("walkdir::", &["watch"]),
     ("globset::", &["watch", "config"]),
