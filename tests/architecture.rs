@@ -226,12 +226,12 @@ fn root() -> PathBuf {
 fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     let (mut found, mut waiting) = (Vec::new(), vec![directory.to_owned()]);
     while let Some(next) = waiting.pop() {
-        for entry in fs::read_dir(&next).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(&next).expect("a directory of the repository can be read") {
+            let path = entry.expect("an entry can be read").path();
             if path.is_dir() {
                 waiting.push(path);
             } else if path.extension().is_some_and(|one| one == extension) {
-                found.push(path.strip_prefix(directory).unwrap().to_owned());
+                found.push(path.strip_prefix(directory).expect("it was found there").to_owned());
             }
         }
     }
