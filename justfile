@@ -1,0 +1,37 @@
+# The verbs of this house. `just` lists them; each is one line that can be typed as well.
+
+_default:
+    @just --list --unsorted
+
+# All tests; `just test store` for those with «store» in their name.
+test *names:
+    cargo test --workspace {{ names }}
+
+# What may not be in the code.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Format.
+fmt:
+    cargo fmt --all
+
+# The documentation of the code, private items included.
+docs:
+    cargo doc --workspace --no-deps --document-private-items --open
+
+# The service against an emulator, in one process.
+demo:
+    cargo run --release --example demo
+
+# The emulator alone; its address is the first line. `just emulator --help`.
+emulator *options:
+    cargo run --release -p upspool-emulator -- {{ options }}
+
+# What a change has to pass.
+ci:
+    .ci/run
+
+# One file of 1 GiB against OpenAI's own Python SDK.
+bench:
+    benches/throughput.sh
