@@ -1,2 +1,38 @@
-//! `upspool`.
-fn main() {}
+//! `upspool`: see `upspool --help`.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
+use upspool::cli::Cli;
+
+/// A thread that waits for a file server that does not answer must not keep the process from ending.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody may be listening any more; the code says it all the same.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let runtime = match runtime(cli.is_service()) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "upspool: the system gives no threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(cli.execute());
+    runtime.shutdown_timeout(LAST_WAIT);
+    ExitCode::from(ended.unwrap_or_else(|failure| failure.report()))
+}
+
+fn runtime(service: bool) -> std::io::Result<Runtime> {
+    let mut builder = if service { Builder::new_multi_thread() } else { Builder::new_current_thread() };
+    builder.worker_threads(2).enable_all().build()
+}
