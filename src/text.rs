@@ -86,6 +86,16 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// A number with what it counts.
+pub fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// A setting's time, in the words in which it can be written in the configuration.
+pub fn setting(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
 /// How many columns of a terminal a text takes: two for each wide character, none for what joins the one before.
 pub fn width(text: &str) -> usize {
     text.chars().map(width_of).sum()

@@ -13,7 +13,7 @@ use super::survey::{FolderCheck, survey};
 use super::{Common, at};
 use crate::config::{Account, Config, PartSize};
 use crate::store::{DATABASE, Store};
-use crate::text::{duration, shown, shown_bytes, size};
+use crate::text::{setting, shown, shown_bytes, size};
 
 /// What `check` takes.
 #[derive(Debug, Args)]
@@ -206,9 +206,9 @@ fn print_account(output: &mut Output, account: &AccountJson) -> Result<(), Failu
 }
 
 pub(super) fn fact(output: &mut Output, name: &str, value: &str) -> Result<(), Failure> {
-    output.line(format_args!("{name:<17} {value}"))
+    output.line(format_args!("{name:<18} {value}"))
 }
 
 fn millis(millis: u128) -> String {
-    duration(std::time::Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
+    setting(std::time::Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
 }

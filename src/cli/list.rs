@@ -71,6 +71,7 @@ pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Fa
         ..Filter::default()
     };
     let mut output = Output::new();
+    let mut table = table();
     let mut left = arguments.limit;
     while left > 0 {
         filter.limit = left.min(PAGE);
@@ -80,7 +81,8 @@ pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Fa
                 output.json(&JobJson::new(record, now))?;
             }
         } else {
-            table(&page, now).print(&mut output, 0)?;
+            add(&mut table, &page, now);
+            table.print(&mut output, 0)?;
         }
         output.flush()?;
         left -= page.len().min(left);
@@ -93,15 +95,18 @@ pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Fa
 }
 
 /// The records for people.
-fn table(records: &[Record], now: Wall) -> Table {
-    let mut table = Table::new(&[
+fn table() -> Table {
+    Table::new(&[
         Column::right("JOB"),
         Column::left("STATE"),
         Column::right("SIZE"),
         Column::left("FOUND"),
         Column::elastic("FILE ID OR REASON", 12),
         Column::elastic("PATH", 20),
-    ]);
+    ])
+}
+
+fn add(table: &mut Table, records: &[Record], now: Wall) {
     for record in records {
         table.row(vec![
             Cell::new(record.id.0.to_string()),
@@ -112,7 +117,6 @@ fn table(records: &[Record], now: Wall) -> Table {
             Cell::new(shown(&record.folder_path.join(&record.relative_path))),
         ]);
     }
-    table
 }
 
 /// The File, or why there is none, in a few words.

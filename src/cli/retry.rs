@@ -11,6 +11,7 @@ use super::{Common, at, target};
 use crate::engine::requests::kind;
 use crate::model::job::{JobId, State};
 use crate::store::{Filter, Store};
+use crate::text::count;
 
 /// Records read at once.
 const PAGE: usize = 500;
@@ -31,10 +32,10 @@ pub struct Arguments {
     #[arg(long)]
     failed: bool,
     /// With --failed: only of this folder, by its name or path
-    #[arg(long, requires = "failed", value_name = "FOLDER")]
+    #[arg(long, requires = "failed", conflicts_with = "jobs", value_name = "FOLDER")]
     folder: Option<OsString>,
     /// With --failed: only those that failed with this code
-    #[arg(long, requires = "failed", value_name = "CODE")]
+    #[arg(long, requires = "failed", conflicts_with = "jobs", value_name = "CODE")]
     code: Option<String>,
 }
 
@@ -60,10 +61,14 @@ pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Fa
         }
     }
     if queued > 0 || pending == 0 {
-        output.line(format_args!("{queued} failed jobs are queued again"))?;
+        output.line(format_args!("{} queued again", count(queued, "failed job", "failed jobs")))?;
     }
     if pending > 0 {
-        output.line(format_args!("{pending} failed jobs: {}", answers.unanswered()))?;
+        output.line(format_args!(
+            "{}: {}",
+            count(pending, "failed job", "failed jobs"),
+            answers.unanswered()
+        ))?;
     }
     output.flush()?;
     Ok(code)

@@ -15,7 +15,7 @@ use crate::engine::live::{Live, LiveFolder};
 use crate::model::job::State;
 use crate::status::{SOCKET, ask};
 use crate::store::{Lock, Store};
-use crate::text::{duration, shown, shown_bytes, size};
+use crate::text::{count, duration, shown, shown_bytes, size};
 
 /// What `status` takes.
 #[derive(Debug, Args)]
@@ -128,8 +128,12 @@ fn print(output: &mut Output, status: &StatusJson) -> Result<(), Failure> {
 fn print_service(output: &mut Output, live: &Live) -> Result<(), Failure> {
     let stopping = if live.stopping { ", stopping" } else { "" };
     output.line(format_args!(
-        "upspool {}, process {}{stopping}: {} of {} Part slots in use, {} other requests",
-        live.version, live.pid, live.slots.parts, live.slots.of, live.slots.small
+        "upspool {}, process {}{stopping}: {} of {} Part slots in use, {}",
+        live.version,
+        live.pid,
+        live.slots.parts,
+        live.slots.of,
+        count(u64::try_from(live.slots.small).unwrap_or(u64::MAX), "other request", "other requests")
     ))?;
     for hold in &live.holds {
         let title = output.styled(Style::Red, &format!("On hold: {}", shown_bytes(hold.scope.as_bytes())));
@@ -171,10 +175,11 @@ fn print_folder(
         .map(|(state, jobs)| output.styled(Style::of(state), &format!("{jobs} {state}")))
         .collect();
     let sum = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
-    output.line(format_args!("  {total} jobs{sum}"))?;
+    output.line(format_args!("  {}{sum}", count(total, "job", "jobs")))?;
     if folder.waiting_files > 0 {
-        let (files, bytes) = (folder.waiting_files, size(folder.waiting_bytes));
-        output.line(format_args!("  waiting: {files} files, {bytes}"))?;
+        let files = count(folder.waiting_files, "file", "files");
+        let bytes = size(folder.waiting_bytes);
+        output.line(format_args!("  waiting: {files}, {bytes}"))?;
     }
     Ok(())
 }
@@ -252,9 +257,10 @@ fn print_changing(output: &mut Output, live: &Live) -> Result<(), Failure> {
     }
     output.line(format_args!(""))?;
     table.print(output, 0)?;
-    let more = live.changing_count.saturating_sub(u64::try_from(live.changing.len()).unwrap_or(u64::MAX));
+    let more: u64 =
+        live.changing_count.saturating_sub(u64::try_from(live.changing.len()).unwrap_or(u64::MAX));
     if more > 0 {
-        output.line(format_args!("and {more} more files that have not settled"))?;
+        output.line(format_args!("and {} that have not settled", count(more, "more file", "more files")))?;
     }
     Ok(())
 }

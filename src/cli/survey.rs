@@ -16,7 +16,7 @@ use crate::model::file::Fingerprint;
 use crate::model::job::FolderId;
 use crate::model::settle::{FolderKey, Quiet};
 use crate::store::Store;
-use crate::text::{duration, shown, shown_bytes, size};
+use crate::text::{count, setting, shown, shown_bytes, size};
 use crate::watch::ignore::TakeRules;
 use crate::watch::kind::FolderKind;
 use crate::watch::{self, FolderSpec};
@@ -214,20 +214,17 @@ impl FolderCheck {
         fact(output, "  exclude", &format!("{exclude}{hidden}temporary names"))?;
         fact(output, "  existing", self.existing)?;
         let depth = if self.recursive { "" } else { ", not those below" };
+        let (files, directories) =
+            (count(self.files, "file", "files"), count(self.directories, "directory", "directories"));
+        let (bytes, ignored) = (size(self.bytes), count(self.ignored, "name", "names"));
+        fact(output, "  holds", &format!("{files}, {bytes} in {directories}{depth}; {ignored} ignored"))?;
+        let new = count(self.new_files, "new file", "new files");
+        let (new_bytes, queued_bytes) = (size(self.new_bytes), size(self.queued_bytes));
         fact(
             output,
-            "  holds",
-            &format!(
-                "{} files, {} in {} directories{depth}; {} names ignored",
-                self.files,
-                size(self.bytes),
-                self.directories,
-                self.ignored
-            ),
+            "  waiting",
+            &format!("{new}, {new_bytes}; in the queue {}, {queued_bytes}", self.queued_files),
         )?;
-        let (queued, bytes) = (self.queued_files, size(self.queued_bytes));
-        let new = format!("{} new files, {}", self.new_files, size(self.new_bytes));
-        fact(output, "  waiting", &format!("{new}; in the queue {queued}, {bytes}"))?;
         if self.unreadable > 0 {
             let count = output.styled(Style::Red, &self.unreadable.to_string());
             fact(output, "  unreadable", &format!("{count} files or directories"))?;
@@ -241,5 +238,5 @@ fn patterns(patterns: &[String]) -> String {
 }
 
 fn millis(millis: u128) -> String {
-    duration(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
+    setting(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
 }

@@ -28,6 +28,8 @@ pub(super) struct Cell {
 pub(super) struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
+    /// How wide each column was when rows were last printed; none: not yet.
+    printed: Option<Vec<usize>>,
 }
 
 impl Column {
@@ -59,23 +61,29 @@ impl Cell {
 
 impl Table {
     pub(super) fn new(columns: &[Column]) -> Table {
-        Table { columns: columns.to_vec(), rows: Vec::new() }
+        Table { columns: columns.to_vec(), rows: Vec::new(), printed: None }
     }
 
     pub(super) fn row(&mut self, cells: Vec<Cell>) {
         self.rows.push(cells);
     }
 
-    /// Prints it, each line behind `indent` blanks; with a heading if there is any row.
-    pub(super) fn print(&self, output: &mut Output, indent: usize) -> Result<(), Failure> {
+    /// Prints the rows that came since the last time, each behind `indent` blanks; a heading before the first.
+    pub(super) fn print(&mut self, output: &mut Output, indent: usize) -> Result<(), Failure> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
         let widths = self.fitted(output.columns.map(|columns| columns.saturating_sub(indent)));
-        let heading =
-            self.columns.iter().map(|column| Cell::styled(column.heading, Style::Bold)).collect::<Vec<_>>();
-        let heading = (!self.rows.is_empty()).then_some(&heading);
-        for row in heading.into_iter().chain(&self.rows) {
+        let mut lines = Vec::new();
+        if self.printed.is_none() {
+            lines.push(self.columns.iter().map(|column| Cell::styled(column.heading, Style::Bold)).collect());
+        }
+        lines.append(&mut self.rows);
+        for row in &lines {
             let line = self.line(row, &widths, |cell, text| output.styled(cell.style, text));
             output.line(format_args!("{:indent$}{line}", ""))?;
         }
+        self.printed = Some(widths);
         Ok(())
     }
 
@@ -83,7 +91,8 @@ impl Table {
     fn fitted(&self, available: Option<usize>) -> Vec<usize> {
         let wanted = |(index, column): (usize, &Column)| {
             let cells = self.rows.iter().filter_map(|row| row.get(index)).map(|cell| width(&cell.text));
-            cells.max().unwrap_or(0).max(width(column.heading))
+            let before = self.printed.as_ref().and_then(|widths| widths.get(index)).copied();
+            cells.max().unwrap_or(0).max(before.unwrap_or_else(|| width(column.heading)))
         };
         let mut widths: Vec<usize> = self.columns.iter().enumerate().map(wanted).collect();
         let Some(available) = available else { return widths };
