@@ -1,4 +1,4 @@
-//! Clients for the accounts of a configuration.
+//! An account of the configuration becomes a client of the API.
 
 use std::fmt;
 
@@ -6,75 +6,87 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::api::{Auth, Client, ClientError, Server};
-use crate::config;
+use crate::config::{self, Account, KeyError};
 use crate::model::job::Code;
 
-/// Why there is no client for an account: one line.
+/// Why an account cannot be used as it stands. Displays as one line with the account's name.
 #[derive(Debug)]
 pub struct AccountError {
-    account: String,
+    /// Which.
+    pub account: String,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why an account cannot be used.
+#[derive(Debug)]
+pub enum Cause {
+    /// There is no key, or none that could be one.
+    Key(KeyError),
+    /// The client cannot be made.
+    Client(ClientError),
+}
+
+impl AccountError {
     /// The stable code.
-    pub code: Code,
-    message: String,
+    pub fn code(&self) -> Code {
+        match self.cause {
+            Cause::Key(_) | Cause::Client(ClientError::Key) => Code::KeyMissing,
+            Cause::Client(_) => Code::ConfigInvalid,
+        }
+    }
 }
 
 impl fmt::Display for AccountError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "account {}: {}; {}", self.account, self.message, self.code.remedy())
+        write!(f, "account {}: ", self.account)?;
+        match &self.cause {
+            Cause::Key(error) => error.fmt(f),
+            Cause::Client(error) => error.fmt(f),
+        }
     }
 }
 
 impl std::error::Error for AccountError {}
 
-/// Where requests of an account go, and how.
+/// The server of an account, with all that its requests carry but the key.
 ///
-/// # Errors
-/// If the base URL is not one; the configuration has checked it before.
-pub fn server_of(account: &config::Account) -> Result<Server, AccountError> {
-    let fault = |error: url::ParseError| AccountError {
-        account: account.name.clone(),
-        code: Code::ConfigInvalid,
-        message: format!("base_url {}: {error}", account.base_url),
-    };
-    Ok(Server {
-        base_url: Url::parse(&account.base_url).map_err(fault)?,
+/// # Panics
+/// If `base_url` is no URL, which [`config::load`] lets nobody say.
+pub fn server_of(account: &Account) -> Server {
+    Server {
+        base_url: Url::parse(&account.base_url).expect("the configuration takes only what parses"),
         auth: match account.auth {
             config::Auth::Bearer => Auth::Bearer,
             config::Auth::ApiKey => Auth::ApiKey,
         },
         organization: account.organization.clone(),
         project: account.project.clone(),
-        query: account.query.0.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        query: account.query.0.clone().into_iter().collect(),
         ca_file: account.ca_file.clone(),
         connect_timeout: account.connect_timeout,
         stall_timeout: account.stall_timeout,
         answer_timeout: account.answer_timeout,
         complete_timeout: account.complete_timeout,
-    })
+    }
 }
 
-/// The key of an account, read now.
+/// The key of an account as it is now.
 ///
 /// # Errors
-/// If its source is missing, empty or holds no key.
-pub fn key_of(account: &config::Account) -> Result<SecretString, AccountError> {
-    let key = account.key.read().map_err(|error| AccountError {
-        account: account.name.clone(),
-        code: Code::KeyMissing,
-        message: error.to_string(),
-    })?;
-    Ok(SecretString::from(key.expose().to_owned()))
+/// If there is none that can be used.
+pub fn key_of(account: &Account) -> Result<SecretString, AccountError> {
+    let key = account.key.read();
+    let key =
+        key.map_err(|error| AccountError { account: account.name.clone(), cause: Cause::Key(error) })?;
+    Ok(key.expose().to_owned().into())
 }
 
-/// A client of an account. Connects nowhere yet.
+/// A client of an account, with its key as it is now.
 ///
 /// # Errors
-/// If there is no key, or no certificates.
-pub fn client_of(account: &config::Account) -> Result<Client, AccountError> {
-    let fault = |error: ClientError| AccountError {
-        account: account.name.clone(),
-        code: Code::ConfigInvalid,
-        message: error.to_string(),
-    };
-    Client::new(server_of(account)?, key_of(account)?).map_err(fault)
+/// If there is no usable key, or no client can be made.
+pub fn client_of(account: &Account) -> Result<Client, AccountError> {
+    let failed = |error| AccountError { account: account.name.clone(), cause: Cause::Client(error) };
+    Client::new(server_of(account), key_of(account)?).map_err(failed)
 }

@@ -1,35 +1,38 @@
-//! `upspool`.
+//! `upspool`: see `upspool --help`.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
 use clap::Parser;
-use std::path::PathBuf;
-#[derive(Parser)]
-struct Args {
-    #[arg(long)]
-    config: Option<PathBuf>,
-    command: String,
-    #[arg(long)]
-    once: bool,
-    #[arg(long)]
-    timeout: Option<String>,
-}
-#[tokio::main]
-async fn main() -> std::process::ExitCode {
-    let args = Args::parse();
-    assert_eq!(args.command, "run");
-    let r = upspool::config::load(&upspool::config::Sources::of_process(args.config), &Default::default());
-    let config = match r {
-        Ok(c) => c,
-        Err(e) => {
-            eprintln!("{e}");
-            return 78.into();
+use tokio::runtime::{Builder, Runtime};
+use upspool::cli::Cli;
+
+/// A thread that waits for a file server that does not answer must not keep the process from ending.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody may be listening any more; the code says it all the same.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    upspool::logging::start(&config.log).unwrap();
-    let timeout = args.timeout.map(|t| humantime::parse_duration(&t).unwrap());
-    match upspool::daemon::run(config, upspool::daemon::Options { once: args.once, timeout }).await {
-        Ok(code) => code.into(),
-        Err(e) => {
-            eprintln!("{e}");
-            e.exit_code().into()
+    let runtime = match runtime(cli.is_service()) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "upspool: the system gives no threads: {error}");
+            return ExitCode::FAILURE;
         }
-    }
+    };
+    let ended = runtime.block_on(cli.execute());
+    runtime.shutdown_timeout(LAST_WAIT);
+    ExitCode::from(ended.unwrap_or_else(|failure| failure.report()))
+}
+
+fn runtime(service: bool) -> std::io::Result<Runtime> {
+    let mut builder = if service { Builder::new_multi_thread() } else { Builder::new_current_thread() };
+    builder.worker_threads(2).enable_all().build()
 }

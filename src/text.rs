@@ -86,6 +86,76 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// A number with what it counts.
+pub fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// A setting's time, in the words in which it can be written in the configuration.
+pub fn setting(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+/// How many columns of a terminal a text takes: two for each wide character, none for what joins the one before.
+pub fn width(text: &str) -> usize {
+    text.chars().map(width_of).sum()
+}
+
+/// The columns of one character, near enough for a table: the wide blocks of East Asia and the pictures.
+fn width_of(character: char) -> usize {
+    match u32::from(character) {
+        0x0300..=0x036f | 0x0591..=0x05bd | 0x064b..=0x065f | 0x1ab0..=0x1aff | 0x1dc0..=0x1dff => 0,
+        0x20d0..=0x20ff | 0xfe00..=0xfe0f | 0xfe20..=0xfe2f | 0xe0100..=0xe01ef => 0,
+        0x1100..=0x115f | 0x2e80..=0x303e | 0x3041..=0xa4cf | 0xa960..=0xa97c | 0xac00..=0xd7a3 => 2,
+        0xf900..=0xfaff | 0xfe30..=0xfe6f | 0xff00..=0xff60 | 0xffe0..=0xffe6 => 2,
+        0x1f300..=0x1f64f | 0x1f680..=0x1f6ff | 0x1f900..=0x1f9ff | 0x20000..=0x3fffd => 2,
+        _ => 1,
+    }
+}
+
+/// A text in at most `columns`, with `…` for what was taken from its middle: both ends of a path tell something, and
+/// its end more.
+pub fn shorten(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let Some(room) = columns.checked_sub(1) else { return String::new() };
+    let (mut head, mut left) = (String::new(), room / 3);
+    for character in text.chars() {
+        let Some(rest) = left.checked_sub(width_of(character)) else { break };
+        head.push(character);
+        left = rest;
+    }
+    let mut tail = Vec::new();
+    left += room - room / 3;
+    for character in text.chars().rev() {
+        let Some(rest) = left.checked_sub(width_of(character)) else { break };
+        tail.push(character);
+        left = rest;
+    }
+    tail.reverse();
+    // What joins the character before it stands alone now.
+    let tail = tail.into_iter().skip_while(|character| width_of(*character) == 0);
+    head.push('…');
+    head.extend(tail);
+    head
+}
+
+/// Base64 with padding (RFC 4648), for bytes that JSON cannot carry.
+pub fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let at = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
+        let group = at(0) << 16 | at(1) << 8 | at(2);
+        for place in 0..4 {
+            let sextet = (group >> (18 - 6 * place)) & 63;
+            text.push(if place <= chunk.len() { char::from(ALPHABET[sextet as usize]) } else { '=' });
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +192,31 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(1500)), "1.5 s");
         assert_eq!(duration(Duration::from_secs(3900)), "1 h 5 min");
         assert_eq!(duration(Duration::from_secs(200_000)), "2 d 7 h");
+    }
+
+    #[test]
+    fn a_long_text_loses_its_middle_and_never_more_columns_than_it_must() {
+        assert_eq!(shorten("/srv/drop/a.pdf", 20), "/srv/drop/a.pdf");
+        assert_eq!(shorten("/srv/drop/batch/report-2026.pdf", 20), "/srv/d…port-2026.pdf");
+        let wide = "/srv/報告書/二〇二六年/一月の報告.pdf";
+        for columns in 0..width(wide) + 2 {
+            let short = shorten(wide, columns);
+            assert!(width(&short) <= columns, "{short} in {columns}");
+            // A wide character may not fit into the last column.
+            assert!(width(&short) + 2 >= columns.min(width(wide)), "{short} in {columns}");
+        }
+        assert_eq!(width("e\u{301}"), 1);
+        assert_eq!(shorten("abc", 0), "");
+        assert_eq!(shorten("abc", 1), "…");
+    }
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        for (bytes, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
     }
 
     #[test]

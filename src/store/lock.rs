@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::error::StoreError;
@@ -42,4 +42,23 @@ impl Lock {
         writeln!(file, "{}", std::process::id()).map_err(unwritable)?;
         Ok(Lock { _file: file })
     }
+
+    /// The process that holds the state directory, if one does and can be seen from here. Asks the kernel's list rather
+    /// than for the lock itself: a service that starts in that moment must not find it taken.
+    pub fn holder(state_dir: &Path) -> Option<u32> {
+        let path = state_dir.join("lock");
+        let inode = std::fs::metadata(&path).ok()?.ino().to_string();
+        let pid: u32 = std::fs::read_to_string(&path).ok()?.trim().parse().ok()?;
+        let locks = std::fs::read_to_string("/proc/locks").ok()?;
+        locks.lines().any(|line| is_lock(line, pid, &inode)).then_some(pid)
+    }
+}
+
+/// Whether a line of `/proc/locks` is this lock: `1: FLOCK  ADVISORY  WRITE 4711 08:01:1835 0 EOF`. The device is not
+/// compared: btrfs calls it otherwise here than in `stat`.
+fn is_lock(line: &str, pid: u32, inode: &str) -> bool {
+    let mut words = line.split_whitespace().skip(1);
+    words.next() == Some("FLOCK")
+        && words.nth(2).and_then(|word| word.parse().ok()) == Some(pid)
+        && words.next().and_then(|file| file.rsplit(':').next()) == Some(inode)
 }

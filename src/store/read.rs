@@ -20,7 +20,8 @@ macro_rules! record_sql {
             "-- ",
             $name,
             "\n\
-             SELECT jobs.*, folders.name AS folder_name, folders.path AS folder_path, uploads.upload_id, \
+             SELECT jobs.*, folders.name AS folder_name, folders.path AS folder_path, \
+             folders.paused AS folder_paused, uploads.upload_id, \
              iif(uploads.ended_at IS NULL, uploads.deadline_wall, NULL) AS upload_expires_at, \
              (SELECT count(*) FROM parts WHERE parts.job = jobs.id AND parts.upload = jobs.uploads) AS parts_total, \
              (SELECT count(part_id) FROM parts WHERE parts.job = jobs.id AND parts.upload = jobs.uploads) \

@@ -6,7 +6,7 @@ use sqlx::{Row, SqliteConnection};
 use crate::model::job::{FolderId, JobId};
 use crate::model::time::Wall;
 
-use super::error::Result;
+use super::error::{Result, StoreError};
 use super::{Store, row};
 
 /// What a command asks for.
@@ -41,19 +41,39 @@ impl Store {
     /// Leaves a request for the service.
     ///
     /// # Errors
-    /// If the store cannot be written.
+    /// `Unwritable` if whoever asks may only read; else if the store fails.
     pub async fn insert_request(&self, request: &NewRequest, now: Wall) -> Result<i64> {
-        Ok(sqlx::query_scalar(
-            "-- insert_request\n\
-             INSERT INTO requests (at, kind, job, folder, argument) VALUES (?1, ?2, ?3, ?4, ?5) RETURNING id",
-        )
-        .bind(now.0)
-        .bind(request.kind.clone())
-        .bind(request.job.map(|job| job.0))
-        .bind(request.folder.map(|folder| folder.0))
-        .bind(request.argument.clone())
-        .fetch_one(&self.writer)
-        .await?)
+        let ids = self.insert_requests(std::slice::from_ref(request), now).await?;
+        ids.first().copied().ok_or_else(|| sqlx::Error::RowNotFound.into())
+    }
+
+    /// The same for several in one transaction: all of them or none. Their ids, in the order given.
+    ///
+    /// # Errors
+    /// `Unwritable` if whoever asks may only read; else if the store fails.
+    pub async fn insert_requests(&self, requests: &[NewRequest], now: Wall) -> Result<Vec<i64>> {
+        let inserted = async {
+            let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+            let mut ids = Vec::with_capacity(requests.len());
+            for request in requests {
+                let id = sqlx::query_scalar(
+                    "-- insert_request\n\
+                     INSERT INTO requests (at, kind, job, folder, argument) VALUES (?1, ?2, ?3, ?4, ?5) \
+                     RETURNING id",
+                )
+                .bind(now.0)
+                .bind(request.kind.clone())
+                .bind(request.job.map(|job| job.0))
+                .bind(request.folder.map(|folder| folder.0))
+                .bind(request.argument.clone())
+                .fetch_one(&mut *transaction)
+                .await?;
+                ids.push(id);
+            }
+            transaction.commit().await?;
+            Ok(ids)
+        };
+        inserted.await.map_err(|error: sqlx::Error| StoreError::opening(&self.path, &error))
     }
 
     /// The requests after `after` that have no answer yet, oldest first.

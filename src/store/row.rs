@@ -35,6 +35,8 @@ pub struct Record {
     pub folder_name: String,
     /// Where the folder is.
     pub folder_path: PathBuf,
+    /// Whether sending from the folder is stopped.
+    pub folder_paused: bool,
     /// Where the file lies in it.
     pub relative_path: PathBuf,
     /// Whether this record speaks for what lies at the path now.
@@ -228,6 +230,7 @@ pub(super) fn record(row: &SqliteRow) -> sqlx::Result<Record> {
         folder: FolderId(row.try_get("folder")?),
         folder_name: row.try_get("folder_name")?,
         folder_path: path(row, "folder_path")?,
+        folder_paused: row.try_get("folder_paused")?,
         relative_path: path(row, "path")?,
         present: row.try_get("present")?,
         fingerprint: fingerprint(row)?,

@@ -37,6 +37,7 @@ use self::ignore::TakeRules;
 use self::jobs::{Permits, Shared};
 use self::kind::FolderKind;
 pub use self::look::look;
+pub use self::scan::{Survey, survey};
 use crate::model::file::Look;
 use crate::model::settle::FolderKey;
 use crate::model::time::Now;

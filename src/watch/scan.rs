@@ -44,6 +44,49 @@ pub(super) struct Found {
     pub(super) stopped: bool,
 }
 
+/// What lies in a folder, for somebody who asks once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Survey {
+    /// What can be had of its file system.
+    pub kind: FolderKind,
+    /// Files that the rules take.
+    pub files: u64,
+    /// Their sizes together.
+    pub bytes: u64,
+    /// Directories gone into, the folder itself included.
+    pub directories: u64,
+    /// Files and directories that the rules ignore.
+    pub ignored: u64,
+    /// How many could not be read.
+    pub unreadable: u64,
+}
+
+/// Walks a folder once and hands over what the rules take, by the path below it; `deliver` says whether to go on. Blocks,
+/// for ever where a file server does not answer.
+///
+/// # Errors
+/// If the folder itself cannot be read.
+pub fn survey(
+    spec: &FolderSpec,
+    now: &dyn Fn() -> Now,
+    deliver: &mut dyn FnMut(Vec<(PathBuf, Look)>) -> bool,
+) -> io::Result<Survey> {
+    let kind = FolderKind::probe(&spec.path)?;
+    let walk = Walk { spec, kind: &kind, now, shutdown: &CancellationToken::new() };
+    let found = walk.below(Path::new(""), deliver);
+    match found.root_error {
+        Some(said) => Err(io::Error::other(said)),
+        None => Ok(Survey {
+            kind,
+            files: found.files,
+            bytes: found.bytes,
+            directories: found.directories,
+            ignored: found.ignored,
+            unreadable: found.unreadable_count,
+        }),
+    }
+}
+
 /// Where to walk and by which rules.
 pub(super) struct Walk<'a> {
     pub(super) spec: &'a FolderSpec,

@@ -1,0 +1,89 @@
+//! Standard output: the one place that writes there.
+
+use std::fmt::Arguments;
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+
+use serde::Serialize;
+
+use super::failure::Failure;
+use crate::model::job::State;
+
+/// Standard output, and what can be had of it.
+pub(super) struct Output {
+    writer: BufWriter<Stdout>,
+    /// Columns of the terminal; none if it is no terminal, and then nothing is cut.
+    pub(super) columns: Option<usize>,
+    colour: bool,
+}
+
+/// How a text stands out on a terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Style {
+    #[default]
+    Plain,
+    Bold,
+    Dim,
+    Red,
+    Green,
+    Yellow,
+    Cyan,
+}
+
+impl Output {
+    pub(super) fn new() -> Output {
+        let stdout = io::stdout();
+        let is_terminal = stdout.is_terminal();
+        let columns = rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
+        // https://no-color.org: present and not empty.
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        Output {
+            writer: BufWriter::new(stdout),
+            columns: columns.filter(|columns| is_terminal && *columns > 0),
+            colour: is_terminal && !no_colour && !dumb,
+        }
+    }
+
+    /// One line.
+    pub(super) fn line(&mut self, line: Arguments<'_>) -> Result<(), Failure> {
+        Ok(writeln!(self.writer, "{line}")?)
+    }
+
+    /// One object on one line.
+    pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        serde_json::to_writer(&mut self.writer, value).map_err(io::Error::from)?;
+        Ok(writeln!(self.writer)?)
+    }
+
+    /// All of it is on its way now.
+    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+        Ok(self.writer.flush()?)
+    }
+
+    /// The text with what makes it stand out, where that can be seen.
+    pub(super) fn styled(&self, style: Style, text: &str) -> String {
+        let code = match style {
+            Style::Plain => return text.to_owned(),
+            Style::Bold => "1",
+            Style::Dim => "2",
+            Style::Red => "31",
+            Style::Green => "32",
+            Style::Yellow => "33",
+            Style::Cyan => "36",
+        };
+        if self.colour && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+impl Style {
+    /// How a state stands out.
+    pub(super) fn of(state: State) -> Style {
+        match state {
+            State::Queued => Style::Plain,
+            State::Uploading | State::Completing => Style::Cyan,
+            State::Stored => Style::Green,
+            State::Failed | State::Unresolved => Style::Red,
+            State::Skipped | State::Cancelled | State::Gone => Style::Dim,
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! `status`: what the service is doing.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::failure::{Failure, NO_SERVICE, say};
+use super::json::SCHEMA;
+use super::moment::local_of;
+use super::output::{Output, Style};
+use super::table::{Cell, Column, Table};
+use super::{Common, at};
+use crate::engine::live::{Live, LiveFolder};
+use crate::model::job::State;
+use crate::status::{SOCKET, ask};
+use crate::store::{Lock, Store};
+use crate::text::{count, duration, shown, shown_bytes, size};
+
+/// What `status` takes.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Exits with 3 if no service runs; what the store knows is printed all the same.
+
+Examples:
+  upspool status
+  upspool status --json | jq '.live.holds'")]
+pub struct Arguments {
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct StatusJson {
+    schema: u32,
+    running: bool,
+    live: Option<Live>,
+    folders: Vec<FolderStatus>,
+}
+
+/// A folder as the store has it.
+#[derive(Debug, Serialize)]
+struct FolderStatus {
+    name: String,
+    /// Escaped for people.
+    path: String,
+    paused: bool,
+    paused_why: Option<String>,
+    /// Every state, whether or not a job is in it.
+    counts: BTreeMap<&'static str, u64>,
+    waiting_files: u64,
+    waiting_bytes: u64,
+}
+
+pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let state_dir = at::state_dir(common)?;
+    let live = match ask(&state_dir.join(SOCKET)).await {
+        Ok(live) => Some(live),
+        Err(why) => {
+            say(match Lock::holder(&state_dir) {
+                Some(pid) => format!(
+                    "the service (process {pid}) does not tell how it is ({why}); this is from the store"
+                ),
+                None => format!("no service runs in {}; this is from the store", shown(&state_dir)),
+            });
+            None
+        }
+    };
+    let folders = match at::store(&state_dir).await {
+        Ok(store) => folders(&store).await?,
+        // A service that has just begun may not have made it yet.
+        Err(failure) => {
+            failure.report();
+            Vec::new()
+        }
+    };
+    let code = if live.is_some() { 0 } else { NO_SERVICE };
+    let status = StatusJson { schema: SCHEMA, running: live.is_some(), live, folders };
+    let mut output = Output::new();
+    if arguments.json {
+        output.json(&status)?;
+    } else {
+        print(&mut output, &status)?;
+    }
+    output.flush()?;
+    Ok(code)
+}
+
+async fn folders(store: &Store) -> Result<Vec<FolderStatus>, Failure> {
+    let (rows, counts) = (store.folders().await?, store.counts().await?);
+    let totals = store.queue_totals().await?;
+    let folders = rows.into_iter().map(|row| {
+        let mut by_state: BTreeMap<_, _> = State::ALL.iter().map(|state| (state.as_str(), 0)).collect();
+        for count in counts.iter().filter(|count| count.folder == row.id) {
+            by_state.insert(count.state.as_str(), count.jobs);
+        }
+        let waiting = totals.iter().find(|waiting| waiting.folder == row.id);
+        FolderStatus {
+            name: row.name,
+            path: shown(&row.path),
+            paused: row.paused,
+            paused_why: row.paused_why,
+            counts: by_state,
+            waiting_files: waiting.map_or(0, |waiting| waiting.files),
+            waiting_bytes: waiting.map_or(0, |waiting| waiting.bytes),
+        }
+    });
+    Ok(folders.collect())
+}
+
+fn print(output: &mut Output, status: &StatusJson) -> Result<(), Failure> {
+    if let Some(live) = &status.live {
+        print_service(output, live)?;
+    }
+    for folder in &status.folders {
+        let live = status.live.as_ref();
+        let watched = live.map(|live| live.folders.iter().find(|other| other.path == folder.path));
+        print_folder(output, folder, watched)?;
+    }
+    if let Some(live) = &status.live {
+        print_active(output, live)?;
+        print_changing(output, live)?;
+    }
+    Ok(())
+}
+
+fn print_service(output: &mut Output, live: &Live) -> Result<(), Failure> {
+    let stopping = if live.stopping { ", stopping" } else { "" };
+    output.line(format_args!(
+        "upspool {}, process {}{stopping}: {} of {} Part slots in use, {}",
+        live.version,
+        live.pid,
+        live.slots.parts,
+        live.slots.of,
+        count(u64::try_from(live.slots.small).unwrap_or(u64::MAX), "other request", "other requests")
+    ))?;
+    for hold in &live.holds {
+        let title = output.styled(Style::Red, &format!("On hold: {}", shown_bytes(hold.scope.as_bytes())));
+        output.line(format_args!("{title}: {}: {}", hold.code, shown_bytes(hold.message.as_bytes())))?;
+        output.line(format_args!("  remedy: {}", hold.remedy))?;
+        output.line(format_args!(
+            "  since {}, next try {}, {} failed so far",
+            local_of(&hold.since),
+            local_of(&hold.next_probe),
+            hold.probes
+        ))?;
+    }
+    Ok(())
+}
+
+/// `watched`: none without a service; `Some(None)` if the service does not watch it.
+fn print_folder(
+    output: &mut Output,
+    folder: &FolderStatus,
+    watched: Option<Option<&LiveFolder>>,
+) -> Result<(), Failure> {
+    let name = output.styled(Style::Bold, &shown_bytes(folder.name.as_bytes()));
+    output.line(format_args!(""))?;
+    output.line(format_args!("{name}  {}", folder.path))?;
+    if let Some(watched) = watched {
+        output.line(format_args!("  {}", how_watched(output, watched)))?;
+    }
+    if folder.paused {
+        let why = folder.paused_why.as_deref().map_or_else(String::new, |why| format!(": {why}"));
+        let paused = output.styled(Style::Yellow, "paused");
+        let why = shown_bytes(why.as_bytes());
+        output.line(format_args!("  {paused}{why}; `upspool resume --folder {}` goes on", folder.name))?;
+    }
+    let total: u64 = folder.counts.values().sum();
+    let parts: Vec<String> = State::ALL
+        .into_iter()
+        .filter_map(|state| Some((state, *folder.counts.get(state.as_str())?)))
+        .filter(|(_, jobs)| *jobs > 0)
+        .map(|(state, jobs)| output.styled(Style::of(state), &format!("{jobs} {state}")))
+        .collect();
+    let sum = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
+    output.line(format_args!("  {}{sum}", count(total, "job", "jobs")))?;
+    if folder.waiting_files > 0 {
+        let files = count(folder.waiting_files, "file", "files");
+        let bytes = size(folder.waiting_bytes);
+        output.line(format_args!("  waiting: {files}, {bytes}"))?;
+    }
+    Ok(())
+}
+
+fn how_watched(output: &Output, watched: Option<&LiveFolder>) -> String {
+    let Some(folder) = watched else { return "not watched: not in the service's configuration".into() };
+    let how = match folder.state.as_str() {
+        "events" => "watched by events".to_owned(),
+        "polling" => "watched by scans alone".to_owned(),
+        "degraded" => output.styled(Style::Yellow, "watched by scans alone"),
+        "missing" => output.styled(Style::Red, "missing"),
+        "starting" => "not looked at yet".to_owned(),
+        other => shown_bytes(other.as_bytes()),
+    };
+    let why =
+        folder.why.as_ref().map_or_else(String::new, |why| format!(" ({})", shown_bytes(why.as_bytes())));
+    let scan = match &folder.last_scan {
+        Some(at) => format!("last scan {}", local_of(at)),
+        None => "no scan has ended yet".into(),
+    };
+    format!("{how}{why}, {scan}")
+}
+
+fn print_active(output: &mut Output, live: &Live) -> Result<(), Failure> {
+    if live.active.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(&[
+        Column::right("JOB"),
+        Column::left("STATE"),
+        Column::right("DONE"),
+        Column::right("SIZE"),
+        Column::right("PARTS"),
+        Column::right("EXPIRES IN"),
+        Column::left("FOLDER"),
+        Column::elastic("PATH", 20),
+    ]);
+    for job in &live.active {
+        let percent = (u128::from(job.bytes_sent) * 100).checked_div(u128::from(job.bytes)).unwrap_or(0);
+        let expires = job.expires_in.map(|seconds| duration(std::time::Duration::from_secs(seconds)));
+        table.row(vec![
+            Cell::new(job.id.to_string()),
+            Cell::styled(job.state.clone(), Style::Cyan),
+            Cell::new(format!("{percent} %")),
+            Cell::new(size(job.bytes)),
+            Cell::new(format!("{}/{}", job.parts_stored, job.parts_total)),
+            Cell::new(expires.unwrap_or_default()),
+            Cell::new(shown_bytes(job.folder.as_bytes())),
+            Cell::new(job.path.clone()),
+        ]);
+    }
+    output.line(format_args!(""))?;
+    table.print(output, 0)
+}
+
+fn print_changing(output: &mut Output, live: &Live) -> Result<(), Failure> {
+    if live.changing_count == 0 {
+        return Ok(());
+    }
+    let mut table = Table::new(&[
+        Column::left("NOT SETTLED"),
+        Column::right("FOR"),
+        Column::right("SIZE"),
+        Column::left("FOLDER"),
+        Column::elastic("PATH", 20),
+    ]);
+    for file in &live.changing {
+        table.row(vec![
+            Cell::new(file.why.clone()),
+            Cell::new(duration(std::time::Duration::from_secs(file.seconds))),
+            Cell::new(size(file.bytes)),
+            Cell::new(shown_bytes(file.folder.as_bytes())),
+            Cell::new(file.path.clone()),
+        ]);
+    }
+    output.line(format_args!(""))?;
+    table.print(output, 0)?;
+    let more: u64 =
+        live.changing_count.saturating_sub(u64::try_from(live.changing.len()).unwrap_or(u64::MAX));
+    if more > 0 {
+        output.line(format_args!("and {} that have not settled", count(more, "more file", "more files")))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_the_service_does_not_watch_is_called_so() {
+        let output = Output::new();
+        assert!(how_watched(&output, None).starts_with("not watched"));
+        let live = LiveFolder { state: "polling".into(), why: Some("nfs".into()), ..LiveFolder::default() };
+        assert_eq!(how_watched(&output, Some(&live)), "watched by scans alone (nfs), no scan has ended yet");
+    }
+}

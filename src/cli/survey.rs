@@ -1,0 +1,242 @@
+//! A folder as `check` shows it: how it will be watched, and what waits in it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use super::check::fact;
+use super::failure::Failure;
+use super::output::{Output, Style};
+use crate::clock::Clock;
+use crate::config::{AfterFailure, AfterUpload, Existing, Folder, Receipt, Settle, WatchMode};
+use crate::model::file::Fingerprint;
+use crate::model::job::FolderId;
+use crate::model::settle::{FolderKey, Quiet};
+use crate::store::Store;
+use crate::text::{count, setting, shown, shown_bytes, size};
+use crate::watch::ignore::TakeRules;
+use crate::watch::kind::FolderKind;
+use crate::watch::{self, FolderSpec};
+
+/// What is in force for a folder.
+#[derive(Debug, Serialize)]
+pub(super) struct FolderCheck {
+    name: String,
+    /// Escaped for people.
+    path: String,
+    purpose: String,
+    account: String,
+    recursive: bool,
+    file_system: &'static str,
+    /// `events` or `polling`.
+    watched: &'static str,
+    watched_why: String,
+    /// Between two scans.
+    scan_interval_ms: u128,
+    /// Whether it can be tested that nobody has a file open for writing.
+    open_tested: bool,
+    settle_tested_ms: u128,
+    settle_untested_ms: u128,
+    include: Vec<String>,
+    exclude: Vec<String>,
+    hidden: bool,
+    existing: &'static str,
+    /// That the rules take.
+    files: u64,
+    bytes: u64,
+    /// Of these, what the ledger does not have.
+    new_files: u64,
+    new_bytes: u64,
+    /// Jobs in the queue.
+    queued_files: u64,
+    queued_bytes: u64,
+    /// Files and directories that the rules ignore.
+    ignored: u64,
+    directories: u64,
+    unreadable: u64,
+}
+
+/// Looks at a folder and into it.
+pub(super) async fn survey(folder: &Folder, store: Option<&Store>) -> Result<FolderCheck, Failure> {
+    let unusable = |why: String| Failure::said(format!("{}: {why}", shown(&folder.path)));
+    let spec = spec_of(folder).map_err(&unusable)?;
+    let row = match store {
+        Some(store) => store.folders().await?.into_iter().find(|row| row.path == folder.path),
+        None => None,
+    };
+    let (sender, mut batches) = mpsc::channel::<Vec<(PathBuf, Fingerprint)>>(4);
+    let walk = spawn_blocking(move || {
+        watch::survey(&spec, &|| Clock::System.now(), &mut |batch| {
+            let files = batch.into_iter().map(|(path, look)| (path, look.fingerprint)).collect();
+            sender.blocking_send(files).is_ok()
+        })
+    });
+    let (mut new_files, mut new_bytes) = (0, 0);
+    while let Some(batch) = batches.recv().await {
+        let id = row.as_ref().map(|row| row.id);
+        for bytes in unknown(store, id, batch).await? {
+            new_files += 1;
+            new_bytes += bytes;
+        }
+    }
+    let walked = walk.await.map_err(|panicked| unusable(panicked.to_string()))?;
+    let found = walked.map_err(|error| unusable(error.to_string()))?;
+    let queued = match (store, &row) {
+        (Some(store), Some(row)) => {
+            store.queue_totals().await?.into_iter().find(|total| total.folder == row.id)
+        }
+        _ => None,
+    };
+    let (watched, watched_why) = watched(folder, &found.kind);
+    let quiet = match folder.settle {
+        Settle::Quiet(quiet) => Quiet::fixed(quiet),
+        Settle::Auto if watched == "events" => Quiet::DEFAULT,
+        Settle::Auto => Quiet::POLLING,
+    };
+    let interval = if watched == "events" { folder.rescan_interval } else { folder.poll_interval };
+    Ok(FolderCheck {
+        name: folder.name.clone(),
+        path: shown(&folder.path),
+        purpose: folder.purpose.clone(),
+        account: folder.account.clone(),
+        recursive: folder.recursive,
+        file_system: found.kind.name,
+        watched,
+        watched_why,
+        scan_interval_ms: interval.as_millis(),
+        open_tested: found.kind.lease,
+        settle_tested_ms: quiet.tested.as_millis(),
+        settle_untested_ms: quiet.untested.as_millis(),
+        include: folder.include.written.clone(),
+        exclude: folder.exclude.written.clone(),
+        hidden: folder.hidden,
+        existing: match folder.existing {
+            Existing::Auto => "auto",
+            Existing::Upload => "upload",
+            Existing::Skip => "skip",
+        },
+        files: found.files,
+        bytes: found.bytes,
+        new_files,
+        new_bytes,
+        queued_files: queued.map_or(0, |total| total.files),
+        queued_bytes: queued.map_or(0, |total| total.bytes),
+        ignored: found.ignored,
+        directories: found.directories,
+        unreadable: found.unreadable,
+    })
+}
+
+/// The sizes of those files that the ledger does not have.
+async fn unknown(
+    store: Option<&Store>,
+    folder: Option<FolderId>,
+    files: Vec<(PathBuf, Fingerprint)>,
+) -> Result<Vec<u64>, Failure> {
+    match store.zip(folder) {
+        Some((store, folder)) => {
+            let seen = store.filter_unknown(folder, files).await?;
+            Ok(seen.into_iter().map(|file| file.fingerprint.bytes).collect())
+        }
+        None => Ok(files.into_iter().map(|(_, fingerprint)| fingerprint.bytes).collect()),
+    }
+}
+
+/// What the walk has to know; one that looks once, so without intervals.
+fn spec_of(folder: &Folder) -> Result<FolderSpec, String> {
+    let (include, exclude) = (&folder.include.written, &folder.exclude.written);
+    let rules = TakeRules::new(include, exclude, folder.hidden).map_err(|error| error.to_string())?;
+    let mut excluded = Vec::new();
+    if let AfterUpload::Move(directory) = &folder.after_upload {
+        excluded.push(folder.path.join(directory));
+    }
+    if let AfterFailure::Move(directory) = &folder.after_failure {
+        excluded.push(folder.path.join(directory));
+    }
+    if let Receipt::In(directory) = &folder.receipt {
+        excluded.push(folder.path.join(directory));
+    }
+    Ok(FolderSpec {
+        key: FolderKey(0),
+        path: folder.path.clone(),
+        recursive: folder.recursive,
+        watch: watch::WatchMode::Poll,
+        poll_interval: folder.poll_interval,
+        rescan_interval: folder.rescan_interval,
+        rules,
+        excluded,
+    })
+}
+
+/// How it will be watched, and why.
+fn watched(folder: &Folder, kind: &FolderKind) -> (&'static str, String) {
+    match folder.watch {
+        WatchMode::Poll => ("polling", "as configured".into()),
+        WatchMode::Events => ("events", "as configured".into()),
+        WatchMode::Auto if kind.events => ("events", format!("{} tells of every change", kind.name)),
+        WatchMode::Auto => {
+            ("polling", format!("{} does not tell of changes that other machines make", kind.name))
+        }
+    }
+}
+
+impl FolderCheck {
+    pub(super) fn print(&self, output: &mut Output) -> Result<(), Failure> {
+        let title = output.styled(Style::Bold, &format!("folder {}", shown_bytes(self.name.as_bytes())));
+        output.line(format_args!("\n{title}  {}", self.path))?;
+        let purpose = shown_bytes(self.purpose.as_bytes());
+        fact(output, "  purpose", &format!("{purpose}, account {}", shown_bytes(self.account.as_bytes())))?;
+        let scan = millis(self.scan_interval_ms);
+        let how = match self.watched {
+            "events" => format!("by events ({}), and a scan every {scan}", self.watched_why),
+            _ => format!("by a scan every {scan} ({})", self.watched_why),
+        };
+        fact(output, "  watched", &how)?;
+        fact(output, "  file system", self.file_system)?;
+        let open = if self.open_tested {
+            "tested, for files of the service's user or with CAP_LEASE"
+        } else {
+            "cannot be tested here"
+        };
+        fact(output, "  open for writing", open)?;
+        let (tested, untested) = (millis(self.settle_tested_ms), millis(self.settle_untested_ms));
+        let settle = match self.open_tested && tested != untested {
+            true => format!("unchanged for {tested}, or {untested} where open for writing cannot be tested"),
+            false => format!("unchanged for {untested}"),
+        };
+        fact(output, "  settled", &settle)?;
+        fact(output, "  include", &patterns(&self.include))?;
+        let hidden = if self.hidden { "" } else { "hidden and " };
+        let exclude = if self.exclude.is_empty() { String::new() } else { patterns(&self.exclude) + ", " };
+        fact(output, "  exclude", &format!("{exclude}{hidden}temporary names"))?;
+        fact(output, "  existing", self.existing)?;
+        let depth = if self.recursive { "" } else { ", not those below" };
+        let (files, directories) =
+            (count(self.files, "file", "files"), count(self.directories, "directory", "directories"));
+        let (bytes, ignored) = (size(self.bytes), count(self.ignored, "name", "names"));
+        fact(output, "  holds", &format!("{files}, {bytes} in {directories}{depth}; {ignored} ignored"))?;
+        let new = count(self.new_files, "new file", "new files");
+        let (new_bytes, queued_bytes) = (size(self.new_bytes), size(self.queued_bytes));
+        fact(
+            output,
+            "  waiting",
+            &format!("{new}, {new_bytes}; in the queue {}, {queued_bytes}", self.queued_files),
+        )?;
+        if self.unreadable > 0 {
+            let count = output.styled(Style::Red, &self.unreadable.to_string());
+            fact(output, "  unreadable", &format!("{count} files or directories"))?;
+        }
+        Ok(())
+    }
+}
+
+fn patterns(patterns: &[String]) -> String {
+    patterns.iter().map(|pattern| shown_bytes(pattern.as_bytes())).collect::<Vec<_>>().join(", ")
+}
+
+fn millis(millis: u128) -> String {
+    setting(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
+}
