@@ -134,7 +134,8 @@ CREATE TABLE requests (
     folder   INTEGER,                                   -- of which folder; null: of all
     argument TEXT,                                      -- what else the command needs
     taken_at INTEGER,                                   -- when the service took it up
-    answer   TEXT                                       -- what came of it; null: not taken up yet
+    done     INTEGER CHECK (done IN (0, 1)),            -- whether it was done as asked; null: not taken up yet
+    answer   TEXT                                       -- what came of it, for a person; null: not taken up yet
 ) STRICT;
 
 CREATE INDEX requests_pending ON requests (id) WHERE answer IS NULL;

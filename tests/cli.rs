@@ -1,9 +1,12 @@
 //! The program itself, as a person meets it.
 
+#![expect(clippy::unwrap_used, reason = "what helps a test may fail as the test may")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -14,6 +17,9 @@ use upspool::model::job::{AccountName, Code, Reason, Subject};
 use upspool::model::time::Wall;
 use upspool::store::{Arrival, BootId, Candidate, Lock, Store, Write, spawn_writer};
 use upspool_emulator::Emulator;
+
+/// A user who owns nothing.
+const NOBODY: u32 = 65534;
 
 /// A directory with a folder, a key, a configuration and a state directory.
 struct Place {
@@ -387,12 +393,12 @@ async fn a_running_service_is_waited_for_and_its_answer_printed() {
         let mut answered = 0;
         while answered < 2 {
             for row in store.pending_requests(0).await.unwrap() {
-                let answer = match row.request.job.unwrap().0 {
-                    1 => "job 1 is cancelled".to_owned(),
-                    job => format!("too late: the File of job {job} is being made"),
+                let (done, answer) = match row.request.job.unwrap().0 {
+                    1 => (true, "job 1 is cancelled".to_owned()),
+                    job => (false, format!("too late: the File of job {job} is being made")),
                 };
                 let at = Clock::System.now().wall;
-                writer.ask(Write::Answer { request: row.id, at, answer }).await.unwrap();
+                writer.ask(Write::Answer { request: row.id, at, done, answer }).await.unwrap();
                 answered += 1;
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -425,13 +431,34 @@ async fn a_closed_pipe_ends_a_command_silently() {
 async fn whoever_may_only_read_is_told_whom_to_ask() {
     let place = Place::new();
     place.left(&[("a", Arrival::Queued)]).await;
-    // Root may write whatever the modes say.
-    if rustix::process::geteuid().is_root() || !Path::new("/proc").exists() {
-        return;
+    let state = place.state();
+    let ask = |arguments: &[&str]| {
+        let mut command = place.command(&[&["--state-dir", "state"], arguments].concat());
+        if rustix::process::geteuid().is_root() {
+            // Root may do everything whatever the modes say.
+            let program = place.path("upspool");
+            fs::copy(env!("CARGO_BIN_EXE_upspool"), &program).unwrap();
+            let given: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+            command = Command::new(program);
+            command.args(given).env_clear().current_dir(place.dir.path()).uid(NOBODY).gid(NOBODY);
+        }
+        Ended::of(command.output().unwrap())
+    };
+    for (path, mode) in [(place.dir.path().to_owned(), 0o755), (state.clone(), 0o555)] {
+        fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
     }
-    let database = place.state().join("upspool.db");
-    fs::set_permissions(&database, PermissionsExt::from_mode(0o440)).unwrap();
-    let ended = place.run(&["pause"]);
-    assert_eq!((ended.code, ended.out.as_str()), (1, ""));
-    assert!(ended.err.contains("cannot write") && ended.err.contains("sudo -u"), "{}", ended.err);
+    let database = state.join("upspool.db");
+    fs::set_permissions(&database, PermissionsExt::from_mode(0o444)).unwrap();
+    let ended = ask(&["list"]);
+    assert_eq!((ended.code, ended.out.lines().count(), ended.err.as_str()), (0, 2, ""));
+    let ended = ask(&["pause"]);
+    assert_eq!((ended.code, ended.out.as_str(), ended.err.lines().count()), (1, "", 1), "{}", ended.err);
+    assert!(ended.err.contains("this user cannot write"), "{}", ended.err);
+    assert!(ended.err.contains("sudo -u"), "{}", ended.err);
+    fs::set_permissions(&database, PermissionsExt::from_mode(0o000)).unwrap();
+    let ended = ask(&["list"]);
+    assert_eq!((ended.code, ended.out.as_str(), ended.err.lines().count()), (1, "", 1), "{}", ended.err);
+    assert!(ended.err.contains("this user cannot read"), "{}", ended.err);
+    // So that it can be cleared away.
+    fs::set_permissions(&state, PermissionsExt::from_mode(0o755)).unwrap();
 }

@@ -13,7 +13,6 @@ use super::failure::{FAILED, Failure};
 use super::output::Output;
 use super::target::Target;
 use crate::clock::Clock;
-use crate::engine::requests::kind;
 use crate::model::job::{FolderId, JobId};
 use crate::status;
 use crate::store::{Lock, NewRequest, Store, StoreError};
@@ -29,8 +28,8 @@ const TOGETHER: usize = 500;
 /// What came of requests, in the order in which they were made.
 #[derive(Debug)]
 pub(super) struct Answers {
-    /// One for each request; none: not answered yet.
-    pub(super) answers: Vec<Option<String>>,
+    /// One for each request: done as asked, or why not; none: not answered yet.
+    pub(super) answers: Vec<Option<Result<String, String>>>,
     /// Whether a service runs that could answer.
     pub(super) running: bool,
 }
@@ -62,7 +61,7 @@ pub(super) async fn ask(
         }
     }
     let running = is_running(state_dir).await;
-    let mut answers: BTreeMap<i64, String> = BTreeMap::new();
+    let mut answers: BTreeMap<i64, Result<String, String>> = BTreeMap::new();
     let end = Clock::System.now().boot + PATIENCE;
     while running && answers.len() < ids.len() && Clock::System.now().boot < end {
         sleep(POLL).await;
@@ -70,8 +69,9 @@ pub(super) async fn ask(
             if answers.contains_key(id) {
                 continue;
             }
-            match store.request(*id).await?.and_then(|row| row.answer) {
-                Some(answer) => answers.insert(*id, answer),
+            let row = store.request(*id).await?;
+            match row.and_then(|row| Some((row.done?, row.answer?))) {
+                Some((done, answer)) => answers.insert(*id, if done { Ok(answer) } else { Err(answer) }),
                 // They are answered in order.
                 None => break,
             };
@@ -82,7 +82,7 @@ pub(super) async fn ask(
 
 /// Whether a service works on this state directory.
 async fn is_running(state_dir: &Path) -> bool {
-    Lock::holder(state_dir).is_some() || status::ask(&state_dir.join(status::SOCKET)).await.is_ok()
+    Lock::holder(state_dir).is_some() || status::ask(state_dir).await.is_ok()
 }
 
 /// Asks the same of each job that an argument means. Arguments that mean none are told of, and do not keep the others
@@ -104,11 +104,10 @@ pub(super) async fn ask_of_jobs(common: &Common, kind: &str, targets: &[OsString
     for (request, answer) in requests.iter().zip(&answers.answers) {
         let Some(job) = request.job else { continue };
         match answer {
-            Some(answer) => {
+            Some(Ok(answer)) => output.line(format_args!("{answer}"))?,
+            Some(Err(answer)) => {
                 output.line(format_args!("{answer}"))?;
-                if !is_done(kind, answer) {
-                    code = FAILED;
-                }
+                code = FAILED;
             }
             None => output.line(format_args!("job {}: {}", job.0, answers.unanswered()))?,
         }
@@ -132,7 +131,9 @@ pub(super) async fn ask_of_folder(
     let request = about_folder(kind, row.as_ref().map(|row| row.id));
     let answers = ask(&state_dir, &store, &[request]).await?;
     let answer = answers.answers.first().cloned().flatten();
-    let answer = answer.unwrap_or_else(|| answers.unanswered().to_owned());
+    let answer = answer.unwrap_or_else(|| Ok(answers.unanswered().to_owned()));
+    let code = if answer.is_ok() { 0 } else { FAILED };
+    let (Ok(answer) | Err(answer)) = answer;
     let who = row.map_or_else(
         || "all folders".to_owned(),
         |row| format!("folder {}", crate::text::shown_bytes(row.name.as_bytes())),
@@ -140,7 +141,7 @@ pub(super) async fn ask_of_folder(
     let mut output = Output::new();
     output.line(format_args!("{who}: {answer}"))?;
     output.flush()?;
-    Ok(0)
+    Ok(code)
 }
 
 impl Answers {
@@ -151,15 +152,5 @@ impl Answers {
         } else {
             "recorded; taken up when the service starts"
         }
-    }
-}
-
-/// Whether an answer says that what was asked is done. The words are the board's.
-pub(super) fn is_done(kind: &str, answer: &str) -> bool {
-    match kind {
-        kind::RETRY => answer.ends_with("is queued again"),
-        kind::CANCEL => answer.ends_with("is cancelled"),
-        kind::BUMP => answer.ends_with("is next"),
-        _ => true,
     }
 }

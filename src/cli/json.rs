@@ -188,3 +188,141 @@ pub fn waiting(record: &Record, now: Wall) -> Option<&'static str> {
 fn text_of(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::model::answer::{FileId, UploadId};
+    use crate::model::file::Fingerprint;
+    use crate::model::job::{AccountName, FolderId, JobId};
+    use crate::store::FinishState;
+
+    const NOW: Wall = Wall(1_795_366_800_000);
+
+    fn record() -> Record {
+        Record {
+            id: JobId(7),
+            folder: FolderId(1),
+            folder_name: "batch".into(),
+            folder_path: "/srv/drop".into(),
+            folder_paused: false,
+            relative_path: "a/b.jsonl".into(),
+            present: true,
+            fingerprint: Fingerprint { bytes: 10, mtime_ns: 1, ctime_ns: 2, inode: 3 },
+            filename: "b.jsonl".into(),
+            purpose: "batch".into(),
+            mime_type: "text/jsonl".into(),
+            expires_after: None,
+            account: AccountName("default".into()),
+            base_url: "https://api.openai.com/v1".into(),
+            project: None,
+            state: State::Queued,
+            bumped: false,
+            requested: None,
+            file_id: None,
+            candidates: Vec::new(),
+            deduped_from: None,
+            upload_id: None,
+            upload_expires_at: None,
+            parts_total: None,
+            parts_stored: None,
+            bytes_stored: None,
+            attempts: 0,
+            restarts: 0,
+            failing_since: None,
+            md5: None,
+            warnings: Vec::new(),
+            error: None,
+            finish: FinishState::None,
+            finish_step: None,
+            finish_error: None,
+            moved_to: None,
+            due_at: None,
+            found_at: NOW,
+            stored_at: None,
+            ended_at: None,
+            file_expires_at: None,
+        }
+    }
+
+    fn json(record: &Record) -> String {
+        serde_json::to_string(&JobJson::new(record, NOW)).unwrap()
+    }
+
+    #[test]
+    fn every_field_is_there_in_its_order_null_when_unknown() {
+        assert_eq!(
+            json(&record()),
+            r#"{"schema":1,"id":7,"folder":"batch","path":"/srv/drop/a/b.jsonl","path_base64":null,"#
+                .to_owned()
+                + r#""relative_path":"a/b.jsonl","filename":"b.jsonl","bytes":10,"purpose":"batch","#
+                + r#""mime_type":"text/jsonl","account":"default","base_url":"https://api.openai.com/v1","#
+                + r#""project":null,"state":"queued","waiting":"slot","requested":null,"file_id":null,"#
+                + r#""upload_id":null,"parts_total":null,"parts_stored":null,"attempts":0,"restarts":0,"#
+                + r#""md5":null,"deduped_from":null,"warnings":[],"error":null,"#
+                + r#""finish":{"state":"none","step":null,"error":null,"moved_to":null},"due_at":null,"#
+                + r#""upload_expires_at":null,"found_at":"2026-11-22T17:00:00.000Z","stored_at":null,"#
+                + r#""file_expires_at":null}"#
+        );
+    }
+
+    #[test]
+    fn what_is_known_stands_where_null_was() {
+        let error = RecordError {
+            code: "server-error".into(),
+            message: "HTTP 503: no".into(),
+            status: Some(503),
+            request_id: None,
+        };
+        let full = Record {
+            relative_path: PathBuf::from(OsStr::from_bytes(b"\xff")),
+            project: Some("proj_1".into()),
+            state: State::Stored,
+            file_id: Some(FileId("file-1".into())),
+            upload_id: Some(UploadId("upload_1".into())),
+            parts_total: Some(2),
+            parts_stored: Some(2),
+            deduped_from: Some(JobId(3)),
+            warnings: vec!["odd".into()],
+            error: Some(error),
+            finish: FinishState::Done,
+            moved_to: Some("/srv/drop/done/b".into()),
+            stored_at: Some(NOW),
+            ..record()
+        };
+        let json = json(&full);
+        for part in [
+            r#""path":"/srv/drop/�","path_base64":"L3Nydi9kcm9wL/8=","relative_path":"�""#,
+            r#""project":"proj_1","state":"stored","waiting":null"#,
+            r#""file_id":"file-1","upload_id":"upload_1","parts_total":2,"parts_stored":2"#,
+            r#""deduped_from":3,"warnings":["odd"]"#,
+            r#""error":{"code":"server-error","message":"HTTP 503: no","status":503,"request_id":null}"#,
+            r#""finish":{"state":"done","step":null,"error":null,"moved_to":"/srv/drop/done/b"}"#,
+            r#""stored_at":"2026-11-22T17:00:00.000Z""#,
+        ] {
+            assert!(json.contains(part), "{part}: {json}");
+        }
+    }
+
+    #[test]
+    fn why_a_job_waits_is_a_code() {
+        let later = Some(Wall(NOW.0 + 1));
+        for (record, expected) in [
+            (record(), Some("slot")),
+            (Record { due_at: later, ..record() }, Some("due")),
+            (Record { due_at: Some(NOW), ..record() }, Some("slot")),
+            (Record { due_at: later, folder_paused: true, ..record() }, Some("paused")),
+            (Record { requested: Some("cancel".into()), ..record() }, Some("requested")),
+            (Record { state: State::Uploading, ..record() }, None),
+            (Record { state: State::Uploading, folder_paused: true, ..record() }, Some("paused")),
+            (Record { state: State::Completing, folder_paused: true, ..record() }, None),
+            (Record { state: State::Completing, due_at: later, ..record() }, Some("due")),
+            (Record { state: State::Failed, requested: Some("retry".into()), ..record() }, None),
+        ] {
+            assert_eq!(waiting(&record, NOW), expected);
+        }
+    }
+}

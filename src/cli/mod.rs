@@ -61,10 +61,10 @@ pub struct Cli {
 pub struct Common {
     /// The configuration file [default: $UPSPOOL_CONFIG, $XDG_CONFIG_HOME/upspool/upspool.toml or
     /// /etc/upspool/upspool.toml, the first that exists]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = "With every command", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The directory of the queue and the ledger, whatever the configuration says
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = "With every command", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 }
 

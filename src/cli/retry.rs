@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::asking::{about_job, ask, ask_of_jobs, is_done};
+use super::asking::{about_job, ask, ask_of_jobs};
 use super::failure::{FAILED, Failure};
 use super::output::Output;
 use super::{Common, at, target};
@@ -52,8 +52,8 @@ pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Fa
     let (mut queued, mut pending, mut code) = (0_u64, 0_u64, 0);
     for answer in &answers.answers {
         match answer {
-            Some(answer) if is_done(kind::RETRY, answer) => queued += 1,
-            Some(answer) => {
+            Some(Ok(_)) => queued += 1,
+            Some(Err(answer)) => {
                 output.line(format_args!("{answer}"))?;
                 code = FAILED;
             }

@@ -13,8 +13,8 @@ use crate::logging;
 /// What `run` takes.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-SIGTERM and SIGINT end it in order: what is open is recorded and goes on at the next start. SIGHUP has it read the keys
-again.
+SIGTERM and SIGINT end it in order: what is open is recorded and goes on at the next start; a second
+one ends it at once. A key file is read again when it changes.
 
 Examples:
   upspool run                                           as /etc/upspool/upspool.toml says

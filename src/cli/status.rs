@@ -13,7 +13,7 @@ use super::table::{Cell, Column, Table};
 use super::{Common, at};
 use crate::engine::live::{Live, LiveFolder};
 use crate::model::job::State;
-use crate::status::{SOCKET, ask};
+use crate::status::ask;
 use crate::store::{Lock, Store};
 use crate::text::{count, duration, shown, shown_bytes, size};
 
@@ -55,7 +55,7 @@ struct FolderStatus {
 
 pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let state_dir = at::state_dir(common)?;
-    let live = match ask(&state_dir.join(SOCKET)).await {
+    let live = match ask(&state_dir).await {
         Ok(live) => Some(live),
         Err(why) => {
             say(match Lock::holder(&state_dir) {

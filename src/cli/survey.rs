@@ -11,15 +11,15 @@ use super::check::fact;
 use super::failure::Failure;
 use super::output::{Output, Style};
 use crate::clock::Clock;
-use crate::config::{AfterFailure, AfterUpload, Existing, Folder, Receipt, Settle, WatchMode};
+use crate::config::{Existing, Folder, WatchMode};
+use crate::daemon::folders::{quiet_of, spec_of};
 use crate::model::file::Fingerprint;
 use crate::model::job::FolderId;
-use crate::model::settle::{FolderKey, Quiet};
+use crate::model::settle::FolderKey;
 use crate::store::Store;
 use crate::text::{count, setting, shown, shown_bytes, size};
-use crate::watch::ignore::TakeRules;
+use crate::watch;
 use crate::watch::kind::FolderKind;
-use crate::watch::{self, FolderSpec};
 
 /// What is in force for a folder.
 #[derive(Debug, Serialize)]
@@ -62,7 +62,7 @@ pub(super) struct FolderCheck {
 /// Looks at a folder and into it.
 pub(super) async fn survey(folder: &Folder, store: Option<&Store>) -> Result<FolderCheck, Failure> {
     let unusable = |why: String| Failure::said(format!("{}: {why}", shown(&folder.path)));
-    let spec = spec_of(folder).map_err(&unusable)?;
+    let spec = spec_of(FolderKey(0), folder, []);
     let row = match store {
         Some(store) => store.folders().await?.into_iter().find(|row| row.path == folder.path),
         None => None,
@@ -91,11 +91,7 @@ pub(super) async fn survey(folder: &Folder, store: Option<&Store>) -> Result<Fol
         _ => None,
     };
     let (watched, watched_why) = watched(folder, &found.kind);
-    let quiet = match folder.settle {
-        Settle::Quiet(quiet) => Quiet::fixed(quiet),
-        Settle::Auto if watched == "events" => Quiet::DEFAULT,
-        Settle::Auto => Quiet::POLLING,
-    };
+    let quiet = quiet_of(folder, watched == "events");
     let interval = if watched == "events" { folder.rescan_interval } else { folder.poll_interval };
     Ok(FolderCheck {
         name: folder.name.clone(),
@@ -143,32 +139,6 @@ async fn unknown(
         }
         None => Ok(files.into_iter().map(|(_, fingerprint)| fingerprint.bytes).collect()),
     }
-}
-
-/// What the walk has to know; one that looks once, so without intervals.
-fn spec_of(folder: &Folder) -> Result<FolderSpec, String> {
-    let (include, exclude) = (&folder.include.written, &folder.exclude.written);
-    let rules = TakeRules::new(include, exclude, folder.hidden).map_err(|error| error.to_string())?;
-    let mut excluded = Vec::new();
-    if let AfterUpload::Move(directory) = &folder.after_upload {
-        excluded.push(folder.path.join(directory));
-    }
-    if let AfterFailure::Move(directory) = &folder.after_failure {
-        excluded.push(folder.path.join(directory));
-    }
-    if let Receipt::In(directory) = &folder.receipt {
-        excluded.push(folder.path.join(directory));
-    }
-    Ok(FolderSpec {
-        key: FolderKey(0),
-        path: folder.path.clone(),
-        recursive: folder.recursive,
-        watch: watch::WatchMode::Poll,
-        poll_interval: folder.poll_interval,
-        rescan_interval: folder.rescan_interval,
-        rules,
-        excluded,
-    })
 }
 
 /// How it will be watched, and why.

@@ -167,6 +167,11 @@ mod tests {
     }
 
     #[test]
+    fn at_60_columns_the_column_before_it_loses_its_middle_too() {
+        assert_eq!(lines(Some(60))[0], "   7  stored     file-0…89abcdefghij12  /srv/d…-report.jsonl");
+    }
+
+    #[test]
     fn no_line_is_wider_than_the_terminal_as_long_as_that_can_be() {
         for available in 55..200 {
             for line in lines(Some(available)) {

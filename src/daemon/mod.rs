@@ -1,11 +1,13 @@
 //! Builds the service, spawns it, hears signals, drains. Knows every room and decides nothing about files.
 //!
 //! - `adopt`: jobs whose account is another server by now, or gone;
+//! - `folders`: what the watching hand and the intake are told of each folder;
 //! - `keys`: keys that are read again when their file changes;
 //! - `once`: the lines of `run --once`;
 //! - `systemd`: what PID 1 is told.
 
 mod adopt;
+pub mod folders;
 mod keys;
 mod once;
 mod systemd;
@@ -26,22 +28,15 @@ use crate::accounts::{self, AccountError};
 use crate::api::Client;
 use crate::clock::{self, Clock};
 use crate::config::{self, Config};
-use crate::engine::intake::{self, Existing, Intake};
+use crate::engine::intake::Existing;
 use crate::engine::operations::{DRAIN, Operations};
 use crate::engine::{self, End, Engine, MESSAGES};
 use crate::model::board::{Board, Event, LANE, Limits};
 use crate::model::job::{AccountName, Code};
 use crate::model::plan::PartSize;
 use crate::model::policy::Retry;
-use crate::model::settle::{FolderKey, Quiet, Settle};
 use crate::status;
-use crate::store::{BootId, FolderRow, Store, StoreError, Writer, spawn_writer};
-use crate::text::shown;
-use crate::watch::ignore::TakeRules;
-use crate::watch::{FolderSpec, Watch, WatchMode};
-
-/// Notices of the watching hand that wait at most; back-pressure reaches the scan.
-const NOTICES: usize = 8;
+use crate::store::{BootId, FolderRow, Store, StoreError, spawn_writer};
 
 /// How long the last commit may take when the service ends.
 const LAST_COMMIT: Duration = Duration::from_secs(10);
@@ -125,7 +120,7 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
     // Watching ends after the engine does: until then its end would be a fault.
     let unwatch = CancellationToken::new();
     let (intake, hints, watch_task) =
-        watch_folders(&config, &rows, &store, &writer, &sender, &clock, &ended, &unwatch);
+        folders::watch(&config, &rows, &store, &writer, &sender, &clock, &ended, &unwatch);
     let folders = rows.iter().map(|row| (row.id, row.path.clone())).collect();
     let operations = Arc::new(Operations::new(clients.clone(), folders, clock.clone()));
     let board = Board::new(limits(&config), seed());
@@ -290,94 +285,8 @@ fn limits(config: &Config) -> Limits {
 /// The folders that begin paused: those that were, and those of which it is not known yet how much lies there.
 fn paused(config: &Config, rows: &[FolderRow]) -> Vec<(crate::model::job::FolderId, bool)> {
     let both = rows.iter().zip(&config.folders);
-    both.map(|(row, folder)| (row.id, row.paused || existing(folder, row) == Existing::Guard)).collect()
-}
-
-fn existing(folder: &config::Folder, row: &FolderRow) -> Existing {
-    match folder.existing {
-        _ if row.scanned => Existing::Met,
-        config::Existing::Upload => Existing::Upload,
-        config::Existing::Skip => Existing::Skip,
-        config::Existing::Auto => Existing::Guard,
-    }
-}
-
-#[expect(clippy::too_many_arguments, reason = "wires one hand to the rest of the house")]
-fn watch_folders(
-    config: &Config,
-    rows: &[FolderRow],
-    store: &Store,
-    writer: &Writer,
-    engine: &mpsc::Sender<engine::Message>,
-    clock: &Clock,
-    once: &Option<mpsc::UnboundedSender<crate::model::job::JobId>>,
-    unwatch: &CancellationToken,
-) -> (Intake, intake::Hints, JoinHandle<()>) {
-    let mut settle = Settle::new();
-    let (mut specs, mut folders) = (Vec::new(), Vec::new());
-    for ((key, folder), row) in (0u32..).map(FolderKey).zip(&config.folders).zip(rows) {
-        settle.set_rule(
-            key,
-            match folder.settle {
-                config::Settle::Auto if folder.watch == config::WatchMode::Poll => Quiet::POLLING,
-                config::Settle::Auto => Quiet::DEFAULT,
-                config::Settle::Quiet(quiet) => Quiet::fixed(quiet),
-            },
-        );
-        let inner =
-            config.folders.iter().filter(|other| other.path != folder.path).map(|other| other.path.clone());
-        specs.push(FolderSpec {
-            key,
-            path: folder.path.clone(),
-            recursive: folder.recursive,
-            watch: match folder.watch {
-                config::WatchMode::Auto => WatchMode::Auto,
-                config::WatchMode::Events => WatchMode::Events,
-                config::WatchMode::Poll => WatchMode::Poll,
-            },
-            poll_interval: folder.poll_interval,
-            rescan_interval: folder.rescan_interval,
-            rules: TakeRules::new(&folder.include.written, &folder.exclude.written, folder.hidden)
-                .unwrap_or_else(|_| TakeRules::everything()),
-            excluded: std::iter::once(config.store.state_dir.clone()).chain(inner).collect(),
-        });
-        let account = config.accounts.get(&folder.account);
-        folders.push(intake::Folder {
-            id: row.id,
-            name: folder.name.clone(),
-            path: folder.path.clone(),
-            purpose: folder.purpose.clone(),
-            mime_type: folder.mime_type.clone(),
-            expires_after: folder.expires_after.map(|life| life.as_secs()),
-            account: AccountName(folder.account.clone()),
-            base_url: account.map(|account| account.base_url.clone()).unwrap_or_default(),
-            project: account.and_then(|account| account.project.clone()),
-            existing: existing(folder, row),
-        });
-        info!(
-            event = "folder",
-            folder = folder.name,
-            path = shown(&folder.path),
-            account = folder.account,
-            purpose = folder.purpose,
-            "watching"
-        );
-    }
-    let (notices, hear) = mpsc::channel(NOTICES);
-    let time = clock.clone();
-    let (watch, task) = Watch::start(specs, Arc::new(move || time.now()), notices, unwatch.clone());
-    let (intake, hints) = Intake::new(intake::Parts {
-        folders,
-        settle,
-        watch,
-        notices: hear,
-        store: store.clone(),
-        writer: writer.clone(),
-        engine: engine.clone(),
-        clock: clock.clone(),
-        once: once.clone(),
-    });
-    (intake, hints, task)
+    both.map(|(row, folder)| (row.id, row.paused || folders::existing(folder, row) == Existing::Guard))
+        .collect()
 }
 
 /// For the jitter: differs from process to process, so that services that failed together do not come back together.

@@ -20,7 +20,7 @@ use crate::model::board::Event;
 use crate::model::file::{Fingerprint, Look};
 use crate::model::job::{AccountName, Code, FolderId, JobId, Reason, State, Subject};
 use crate::model::plan;
-use crate::model::settle::{Decision, FolderKey, Observation, Settle, Why};
+use crate::model::settle::{Decision, FolderKey, Observation, Quiet, Settle, Why};
 use crate::model::time::{Boot, Now};
 use crate::source::Source;
 use crate::store::{Applied, Arrival, Candidate, Known, Store, Write, Writer};
@@ -68,6 +68,8 @@ pub struct Folder {
     pub project: Option<String>,
     /// What becomes of the files that lay there before.
     pub existing: Existing,
+    /// Whether the quiet time goes by how the folder is watched.
+    pub settles_by_state: bool,
 }
 
 /// What becomes of files that lie in a folder when it is first watched.
@@ -459,6 +461,15 @@ impl Intake {
     fn state(&mut self, key: FolderKey, state: &FolderState) {
         let Some(folder) = self.folder(key) else { return };
         let (name, path) = (folder.name.clone(), shown(&folder.path));
+        if folder.settles_by_state {
+            match state {
+                FolderState::Events => self.parts.settle.set_rule(key, Quiet::DEFAULT),
+                FolderState::Polling { .. } | FolderState::Degraded { .. } => {
+                    self.parts.settle.set_rule(key, Quiet::POLLING);
+                }
+                FolderState::Missing { .. } => {}
+            }
+        }
         let (word, why) = match state {
             FolderState::Events => ("events", None),
             FolderState::Polling { why, .. } => ("polling", Some(why.clone())),
@@ -501,9 +512,8 @@ impl Intake {
         let now = self.parts.clock.now().boot;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.changing_count = self.parts.settle.len() as u64;
-        if now.since(self.shown_at) < SHOW_EVERY
-            && !(self.parts.settle.is_empty() && !seen.changing.is_empty())
-        {
+        let stale = self.parts.settle.is_empty() && !seen.changing.is_empty();
+        if !stale && now.since(self.shown_at) < SHOW_EVERY {
             return;
         }
         self.shown_at = now;

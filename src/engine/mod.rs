@@ -28,8 +28,8 @@ use self::operations::Operations;
 use crate::clock::Clock;
 use crate::model::board::{Board, Context, Effect, Event, Line};
 use crate::model::job::{Code, FolderId, JobId, Reason, Stage, State};
-use crate::model::time::Boot;
-use crate::store::{Health, Store, Write, WriteError, Writer};
+use crate::model::time::{Boot, Wall};
+use crate::store::{Health, HistoryRow, Store, Write, WriteError, Writer};
 
 /// The longest time without a look at the clock: a machine that slept wakes with all its timers late.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -45,6 +45,7 @@ pub const MESSAGES: usize = 1024;
 
 /// What is said to the engine.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every message is an event")]
 pub enum Message {
     /// Something happened.
     Event(Event),
@@ -180,13 +181,17 @@ impl Engine {
                     };
                     self.write(job, to, write, awaited);
                 }
+                Effect::Note { job, context } => {
+                    let at = self.parts.clock.now().wall;
+                    self.parts.writer.send(Write::History(Box::new(noted(job, at, &context))));
+                }
                 Effect::Refill(line, count) => self.refill(line, count),
                 Effect::LookAgain(folder, path) => self.parts.hints.look_again(folder, path),
                 Effect::Paused { folder, paused } => {
                     let why = paused.then(|| "by the operator".to_owned());
                     self.parts.writer.send(Write::Pause { folder, why });
                 }
-                Effect::Answer { request, text } => self.answer(request, text),
+                Effect::Answer { request, done, text } => self.answer(request, done, text),
                 Effect::Held(scope, hold) => {
                     let code = hold.reason.code;
                     warn!(
@@ -305,6 +310,18 @@ fn kept(context: &Context, step: &crate::model::job::Step) -> crate::store::Cont
         bytes: context.bytes,
         part,
         finish: false,
+    }
+}
+
+/// A request that changed no stage.
+fn noted(job: JobId, at: Wall, context: &Context) -> HistoryRow {
+    let facts = context.facts.as_ref();
+    HistoryRow {
+        operation: context.operation.map(|operation| operation.name().to_owned()),
+        status: facts.map(|facts| facts.status),
+        request_id: facts.and_then(|facts| facts.request_id.clone()),
+        duration_ms: u64::try_from(context.took.as_millis()).ok(),
+        ..HistoryRow::event(job, at, "upload-opened")
     }
 }
 

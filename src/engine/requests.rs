@@ -34,14 +34,14 @@ impl Engine {
             self.last_request = row.id;
             match self.ask_of(&row).await {
                 Ok(ask) => self.apply(Event::Asked(Request { id: row.id, ask })),
-                Err(text) => self.answer(row.id, text),
+                Err(text) => self.answer(row.id, false, text),
             }
         }
     }
 
-    pub(super) fn answer(&self, request: i64, answer: String) {
+    pub(super) fn answer(&self, request: i64, done: bool, answer: String) {
         let at = self.parts.clock.now().wall;
-        self.parts.writer.send(Write::Answer { request, at, answer });
+        self.parts.writer.send(Write::Answer { request, at, done, answer });
     }
 
     async fn ask_of(&self, row: &RequestRow) -> Result<Ask, String> {

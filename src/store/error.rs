@@ -242,10 +242,18 @@ pub(super) fn code_of(error: &sqlx::Error) -> Code {
     }
 }
 
+/// Whether whoever may only read found no write-ahead log and may not make one.
+pub(super) fn has_no_log(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(CANTOPEN) || extended_code(error) == Some(READONLY_DIRECTORY)
+}
+
 /// SQLite's primary result code: the low byte of the extended one.
-pub(super) fn primary_code(error: &sqlx::Error) -> Option<u32> {
-    let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
+fn primary_code(error: &sqlx::Error) -> Option<u32> {
+    Some(extended_code(error)? & 0xff)
+}
+
+fn extended_code(error: &sqlx::Error) -> Option<u32> {
+    error.as_database_error()?.code()?.parse().ok()
 }
 
 // https://www.sqlite.org/rescode.html
@@ -256,9 +264,10 @@ const LOCKED: u32 = 6;
 const READONLY: u32 = 8;
 const CORRUPT: u32 = 11;
 const FULL: u32 = 13;
-pub(super) const CANTOPEN: u32 = 14;
+const CANTOPEN: u32 = 14;
 const TOOBIG: u32 = 18;
 const CONSTRAINT: u32 = 19;
 const MISMATCH: u32 = 20;
 const RANGE: u32 = 25;
 const NOTADB: u32 = 26;
+const READONLY_DIRECTORY: u32 = 1544;

@@ -62,3 +62,18 @@ fn is_lock(line: &str, pid: u32, inode: &str) -> bool {
         && words.nth(2).and_then(|word| word.parse().ok()) == Some(pid)
         && words.next().and_then(|file| file.rsplit(':').next()) == Some(inode)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_is_seen_without_disturbing_it() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Lock::holder(dir.path()), None);
+        let lock = Lock::take(dir.path()).unwrap();
+        assert_eq!(Lock::holder(dir.path()), Some(std::process::id()));
+        drop(lock);
+        assert_eq!(Lock::holder(dir.path()), None);
+    }
+}

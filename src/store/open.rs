@@ -48,7 +48,7 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .pragma("journal_size_limit", LOG_LIMIT);
-        if let Some(found) = version(&path).await? {
+        if let (Some(found), _) = version(&path).await? {
             let known = latest();
             if found > known {
                 return Err(StoreError::Newer { path, found, known });
@@ -86,18 +86,12 @@ impl Store {
         }
         looks_like_a_database(&path)?;
         let known = latest();
-        match version(&path).await? {
+        let (version, read) = version(&path).await?;
+        match version {
             Some(found) if found > known => return Err(StoreError::Newer { path, found, known }),
             Some(found) if found < known => return Err(StoreError::Older { path, found, known }),
             Some(_) => {}
             None => return Err(StoreError::NoStore { path }),
-        }
-        let mut read = options(&path).read_only(true);
-        if let Err(error) = read.clone().connect().await
-            && error::primary_code(&error) == Some(error::CANTOPEN)
-        {
-            // No write-ahead log lies there and we may not create one: so nobody is writing, and the file stands still.
-            read = read.immutable(true);
         }
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
@@ -122,17 +116,21 @@ fn latest() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
-/// The version of the database; none if it has no tables yet. Changes nothing.
-async fn version(path: &Path) -> Result<Option<i64>> {
-    let opening = |error: sqlx::Error| StoreError::opening(path, &error);
-    let mut connection = match options(path).read_only(true).connect().await {
-        Err(error) if error::primary_code(&error) == Some(error::CANTOPEN) => {
-            options(path).read_only(true).immutable(true).connect().await
-        }
-        other => other,
+/// The version of the database, none if it has no tables yet, and how it can be read. Changes nothing.
+async fn version(path: &Path) -> Result<(Option<i64>, SqliteConnectOptions)> {
+    let mut read = options(path).read_only(true);
+    let mut found = version_by(&read).await;
+    if found.as_ref().is_err_and(error::has_no_log) {
+        // No write-ahead log lies there and we may not create one: so nobody is writing, and the file stands still.
+        read = read.immutable(true);
+        found = version_by(&read).await;
     }
-    .map_err(opening)?;
-    let found = version_of(&mut connection).await.map_err(opening);
+    Ok((found.map_err(|error| StoreError::opening(path, &error))?, read))
+}
+
+async fn version_by(options: &SqliteConnectOptions) -> Result<Option<i64>, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    let found = version_of(&mut connection).await;
     // Nothing was written; how the connection ends does not matter.
     connection.close().await.ok();
     found

@@ -35,6 +35,8 @@ pub struct RequestRow {
     pub taken_at: Option<Wall>,
     /// What came of it.
     pub answer: Option<String>,
+    /// Whether it was done as asked.
+    pub done: Option<bool>,
 }
 
 impl Store {
@@ -83,7 +85,7 @@ impl Store {
     pub async fn pending_requests(&self, after: i64) -> Result<Vec<RequestRow>> {
         let rows = sqlx::query(
             "-- pending_requests\n\
-             SELECT id, at, kind, job, folder, argument, taken_at, answer \
+             SELECT id, at, kind, job, folder, argument, taken_at, done, answer \
              FROM requests INDEXED BY requests_pending WHERE answer IS NULL AND id > ?1 ORDER BY id LIMIT 1000",
         )
         .bind(after)
@@ -99,7 +101,7 @@ impl Store {
     pub async fn request(&self, id: i64) -> Result<Option<RequestRow>> {
         let row = sqlx::query(
             "-- request\n\
-             SELECT id, at, kind, job, folder, argument, taken_at, answer FROM requests WHERE id = ?1",
+             SELECT id, at, kind, job, folder, argument, taken_at, done, answer FROM requests WHERE id = ?1",
         )
         .bind(id)
         .fetch_optional(&self.reader)
@@ -113,13 +115,15 @@ pub(super) async fn answer(
     connection: &mut SqliteConnection,
     id: i64,
     at: Wall,
+    done: bool,
     answer: &str,
 ) -> sqlx::Result<bool> {
     let changed = sqlx::query(
-        "-- answer_request\nUPDATE requests SET taken_at = ?2, answer = ?3 WHERE id = ?1 AND answer IS NULL",
+        "-- answer_request\nUPDATE requests SET taken_at = ?2, done = ?3, answer = ?4 WHERE id = ?1 AND answer IS NULL",
     )
     .bind(id)
     .bind(at.0)
+    .bind(done)
     .bind(answer.to_owned())
     .execute(connection)
     .await?
@@ -139,5 +143,6 @@ fn request(row: &SqliteRow) -> sqlx::Result<RequestRow> {
         },
         taken_at: row::wall(row, "taken_at")?,
         answer: row.try_get("answer")?,
+        done: row.try_get("done")?,
     })
 }

@@ -83,6 +83,8 @@ pub enum Write {
         request: i64,
         /// When.
         at: Wall,
+        /// Whether it was done as asked.
+        done: bool,
         /// What to tell who asked.
         answer: String,
     },
@@ -203,8 +205,8 @@ impl Write {
             Write::Warnings { job, warnings } => set_warnings(connection, *job, warnings).await?,
             Write::Pause { folder, why } => folders::set_paused(connection, *folder, why.as_deref()).await?,
             Write::Scanned { folder, at } => folders::set_scanned(connection, *folder, *at).await?,
-            Write::Answer { request, at, answer } => {
-                requests::answer(connection, *request, *at, answer).await?;
+            Write::Answer { request, at, done, answer } => {
+                requests::answer(connection, *request, *at, *done, answer).await?;
                 true
             }
             Write::History(row) => {

@@ -124,7 +124,7 @@ async fn files_that_cannot_be_sent_fail_alone_with_their_code() {
     std::fs::File::create(&huge).unwrap().set_len(8 * 1024 * 1024 * 1024 + 1).unwrap();
     std::fs::rename(&huge, bench.path("drop").join("huge")).unwrap();
     let closed = bench.drop_file("closed", b"secret");
-    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o0)).unwrap();
     let good = bench.drop_file("good", b"good");
     let (code, printed, _) = bench.once(&[]).await;
     assert_eq!(code, 1, "{printed}");

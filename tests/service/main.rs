@@ -1,6 +1,7 @@
 //! The real binary on real folders against the emulator, as a user would run it.
 
 #![expect(unreachable_pub, reason = "the harness is a module of a test binary")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod bad_input;
 mod files;

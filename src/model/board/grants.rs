@@ -34,7 +34,7 @@ impl Board {
             }
         }
         if !self.stopping {
-            for (line, count) in self.queue.to_refill(now.wall) {
+            for (line, count) in self.queue.wanted(now.wall) {
                 self.effects.push(Effect::Refill(line, count));
             }
         }

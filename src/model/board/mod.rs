@@ -134,6 +134,13 @@ pub enum Effect {
         /// Whether [`Event::Committed`] is awaited.
         awaited: bool,
     },
+    /// Remember this request, which changed no stage, in the history of the job.
+    Note {
+        /// The job.
+        job: JobId,
+        /// The request.
+        context: Context,
+    },
     /// Load the beginning of this line from the store, as it is after everything written so far.
     Refill(Line, usize),
     /// The file is another version by now: look at it anew.
@@ -149,6 +156,8 @@ pub enum Effect {
     Answer {
         /// Its row.
         request: i64,
+        /// Whether it was done as asked.
+        done: bool,
         /// For a person.
         text: String,
     },

@@ -82,6 +82,8 @@ impl Board {
                     planned.stored = Some((part, digest));
                 }
                 let bytes = Some(task.job.subject.fingerprint.bytes);
+                let created = std::mem::take(&mut task.created);
+                self.effects.push(Effect::Note { job: id, context: created });
                 self.step(id, Step::SentWhole { session, md5 }, Context { bytes, ..context }, true);
             }
             Done::Hashed(md5) => self.step(id, Step::Hashed(md5), context, false),
@@ -113,6 +115,7 @@ impl Board {
         let whole = task.is_small() && session.parts.len() == 1;
         if let Some(task) = self.tasks.get_mut(&id).filter(|_| whole) {
             task.opened = Some(session);
+            task.created = context;
         } else {
             self.step(id, Step::Opened(session), context, false);
         }

@@ -116,7 +116,7 @@ impl Queue {
     }
 
     /// The lines that want to be refilled, each asked for once.
-    pub(super) fn to_refill(&mut self, now: Wall) -> Vec<(Line, usize)> {
+    pub(super) fn wanted(&mut self, now: Wall) -> Vec<(Line, usize)> {
         if self.next_due.is_some_and(|due| due <= now) {
             self.next_due = None;
             self.lines.values_mut().for_each(|waiting| waiting.more = true);

@@ -32,14 +32,16 @@ pub enum Ask {
 
 impl Board {
     pub(super) fn asked(&mut self, request: Request, now: Now) {
-        let text = match request.ask {
-            Ask::Pause(folder) => self.pause(folder, true, now),
-            Ask::Resume(folder) => self.pause(folder, false, now),
+        let result = match request.ask {
+            Ask::Pause(folder) => Ok(self.pause(folder, true, now)),
+            Ask::Resume(folder) => Ok(self.pause(folder, false, now)),
             Ask::Retry(job) => self.retry(*job),
             Ask::Cancel(job) => self.cancel(*job),
             Ask::Bump(job) => self.bump(*job, now),
         };
-        self.effects.push(Effect::Answer { request: request.id, text });
+        let done = result.is_ok();
+        let (Ok(text) | Err(text)) = result;
+        self.effects.push(Effect::Answer { request: request.id, done, text });
     }
 
     fn pause(&mut self, folder: Option<FolderId>, paused: bool, now: Now) -> String {
@@ -61,22 +63,22 @@ impl Board {
         if paused { "paused".into() } else { "resumed".into() }
     }
 
-    fn retry(&mut self, job: Job) -> String {
+    fn retry(&mut self, job: Job) -> Result<String, String> {
         let (id, state) = (job.id, job.stage.state());
         if !matches!(job.stage, Stage::Failed | Stage::Cancelled | Stage::Skipped) {
-            return format!(
+            return Err(format!(
                 "job {} is {state}; only failed, cancelled and skipped jobs can be tried again",
                 id.0
-            );
+            ));
         }
         self.step_of(job, Step::Requeued);
         if let Some(task) = self.tasks.remove(&id) {
             self.queue.push_first(task.job);
         }
-        format!("job {} is queued again", id.0)
+        Ok(format!("job {} is queued again", id.0))
     }
 
-    fn cancel(&mut self, job: Job) -> String {
+    fn cancel(&mut self, job: Job) -> Result<String, String> {
         let id = job.id;
         let state = self.current(&job).stage.state();
         match self.current(&job).stage {
@@ -85,17 +87,17 @@ impl Board {
                 self.queue.remove(id);
                 self.step_of(job, Step::Cancelled);
                 self.forget(id);
-                format!("job {} is cancelled", id.0)
+                Ok(format!("job {} is cancelled", id.0))
             }
-            Stage::Completing(..) => format!("too late: the File of job {} is being made", id.0),
-            _ => format!("job {} is {state} already", id.0),
+            Stage::Completing(..) => Err(format!("too late: the File of job {} is being made", id.0)),
+            _ => Err(format!("job {} is {state} already", id.0)),
         }
     }
 
-    fn bump(&mut self, job: Job, now: Now) -> String {
+    fn bump(&mut self, job: Job, now: Now) -> Result<String, String> {
         let id = job.id;
         if self.current(&job).stage.state().has_ended() {
-            return format!("job {} is {} already", id.0, self.current(&job).stage.state());
+            return Err(format!("job {} is {} already", id.0, self.current(&job).stage.state()));
         }
         let waits = matches!(self.current(&job).stage, Stage::Queued) && !self.tasks.contains_key(&id);
         self.queue.remove(id);
@@ -106,7 +108,7 @@ impl Board {
         if let Some(task) = waits.then(|| self.tasks.remove(&id)).flatten() {
             self.queue.push_first(task.job);
         }
-        format!("job {} is next", id.0)
+        Ok(format!("job {} is next", id.0))
     }
 
     /// The job as the board has it, if it does; else as the store has it.

@@ -20,6 +20,9 @@ const MB: u64 = 1_000_000;
 /// What a request meets: decided from the operation, its file's number and the time.
 type Fault = Box<dyn Fn(&Work, Option<JobId>, &AccountName, Now) -> Option<Failure>>;
 
+/// When it expires, what it holds by Part, and its File.
+type ServerUpload = (Boot, HashMap<PartId, u64>, Option<FileId>);
+
 struct World {
     board: Board,
     now: Now,
@@ -35,7 +38,7 @@ struct World {
     grants: HashMap<OperationId, Grant>,
     aborted: HashSet<OperationId>,
     /// Uploads of the server: expiry, bytes received by Part, File made.
-    uploads: HashMap<UploadId, (Boot, HashMap<PartId, u64>, Option<FileId>)>,
+    uploads: HashMap<UploadId, ServerUpload>,
     files: Vec<(FileId, JobId)>,
     owner: HashMap<UploadId, JobId>,
     fault: Fault,
@@ -213,7 +216,7 @@ impl World {
             }
             Effect::Held(_, hold) => self.holds.push(hold.reason.code),
             Effect::Lifted(..) => self.lifted += 1,
-            Effect::LookAgain(..) | Effect::Paused { .. } | Effect::Answer { .. } => {}
+            Effect::Note { .. } | Effect::LookAgain(..) | Effect::Paused { .. } | Effect::Answer { .. } => {}
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::super::job::{Deadline, Doubt, Job, PlannedPart, Session, Stage};
 use super::super::plan::LANE_BYTES;
 use super::super::time::{Boot, Now};
-use super::{Kind, Limits};
+use super::{Context, Kind, Limits};
 
 /// A job that is being worked on.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub(super) struct Task {
     pub(super) job: Job,
     /// The Upload of a small file between create and its Part: nothing is written of it before it holds something.
     pub(super) opened: Option<Session>,
+    /// The request that opened it, for the history.
+    pub(super) created: Context,
     /// No new operation before this.
     pub(super) not_before: Boot,
     /// What it has under way.
@@ -55,6 +57,7 @@ impl Task {
         Task {
             job,
             opened: None,
+            created: Context::default(),
             not_before: Boot(i64::MIN),
             under_way: HashSet::new(),
             verified: false,

@@ -298,7 +298,7 @@ async fn requests_wait_in_order_until_they_are_answered() {
     assert_eq!(pending[0].request, request("cancel"));
     assert_eq!(fixture.store.pending_requests(one).await.unwrap().len(), 1);
 
-    let answer = Write::Answer { request: one, at: Wall(5), answer: "too late".into() };
+    let answer = Write::Answer { request: one, at: Wall(5), done: false, answer: "too late".into() };
     fixture.store.write(&answer).await.unwrap();
     let answered = asking.request(one).await.unwrap().unwrap();
     assert_eq!((answered.taken_at, answered.answer.as_deref()), (Some(Wall(5)), Some("too late")));
