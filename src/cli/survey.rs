@@ -62,7 +62,7 @@ pub(super) struct FolderCheck {
 /// Looks at a folder and into it.
 pub(super) async fn survey(folder: &Folder, store: Option<&Store>) -> Result<FolderCheck, Failure> {
     let unusable = |why: String| Failure::said(format!("{}: {why}", shown(&folder.path)));
-    let spec = spec_of(FolderKey(0), folder, []);
+    let spec = spec_of(FolderKey(0), folder, []).map_err(|error| unusable(error.to_string()))?;
     let row = match store {
         Some(store) => store.folders().await?.into_iter().find(|row| row.path == folder.path),
         None => None,

@@ -6,12 +6,12 @@ use tracing::warn;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::model::job::{AccountName, Code, Reason, Stage, Step};
-use crate::store::{Context, Result, Store, Write};
+use crate::store::{Context, FolderRow, Result, Store, Write};
 
 /// Brings the open and queued jobs of a store into line with the accounts of `config`, before anything is sent.
 ///
 /// An Upload of another server is given up, and the file queued again; what was being completed there is `unresolved`,
-/// since nobody can ask that server any more. What is only queued goes where the account points now.
+/// since nobody can ask that server any more.
 ///
 /// # Errors
 /// If the store fails.
@@ -22,23 +22,20 @@ pub(super) async fn adopt(store: &Store, config: &Config, clock: &Clock) -> Resu
         let account = config.accounts.get(name);
         let used = config.folders.iter().any(|folder| folder.account == *name);
         let watched = config.folders.iter().any(|folder| folder.path == record.folder_path);
-        if used && watched && account.is_some_and(|account| account.base_url == record.base_url) {
-            continue;
-        }
-        let reason = Reason::local(
-            Code::ConfigInvalid,
-            if watched {
-                format!("account {name} is not the one of {} any more", record.base_url)
-            } else {
-                "its folder is not in the configuration any more".to_owned()
-            },
-        );
+        let same_server = used && account.is_some_and(|account| account.base_url == record.base_url);
+        let words = if same_server {
+            "its folder is not in the configuration any more".to_owned()
+        } else {
+            format!("account {name} is not the one of {} any more", record.base_url)
+        };
+        let reason = Reason::local(Code::ConfigInvalid, words);
         let step = match &job.stage {
-            Stage::Completing(..) if watched => {
+            Stage::Completing(..) if !same_server => {
                 Step::Unresolved { reason: reason.clone(), candidates: Vec::new() }
             }
-            Stage::Sending(_) => Step::Restarted { reason: reason.clone() },
-            // Its account may still be asked; without its folder only the answer counts, and that needs no file.
+            // Only the answer is wanted of it, and that needs no file.
+            Stage::Completing(..) => continue,
+            Stage::Sending(_) if !(same_server && watched) => Step::Restarted { reason: reason.clone() },
             _ => continue,
         };
         warn!(
@@ -61,10 +58,18 @@ pub(super) async fn adopt(store: &Store, config: &Config, clock: &Clock) -> Resu
             message: fault.to_string(),
         })?;
     }
-    for account in config.accounts.values() {
-        store
-            .retarget(&AccountName(account.name.clone()), &account.base_url, account.project.as_deref())
-            .await?;
+    Ok(())
+}
+
+/// Points what is only queued to where its folder's account points now.
+///
+/// # Errors
+/// If the store fails.
+pub(super) async fn retarget(store: &Store, config: &Config, rows: &[FolderRow]) -> Result<()> {
+    for (row, folder) in rows.iter().zip(&config.folders) {
+        let Some(account) = config.accounts.get(&folder.account) else { continue };
+        let name = AccountName(account.name.clone());
+        store.retarget(row.id, &name, &account.base_url, account.project.as_deref()).await?;
     }
     Ok(())
 }

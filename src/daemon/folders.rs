@@ -25,15 +25,20 @@ const NOTICES: usize = 8;
 /// What becomes of what lies in a folder when it is first watched.
 pub(super) fn existing(folder: &config::Folder, row: &FolderRow) -> Existing {
     match folder.existing {
+        config::Existing::Skip => Existing::Skip { before: row.first_watched_at, scanned: row.scanned },
         _ if row.scanned => Existing::Met,
         config::Existing::Upload => Existing::Upload,
-        config::Existing::Skip => Existing::Skip,
+        // Paused already, by a person or for what lay there.
+        config::Existing::Auto if row.paused => Existing::Upload,
         config::Existing::Auto => Existing::Guard,
     }
 }
 
 #[expect(clippy::too_many_arguments, reason = "wires one hand to the rest of the house")]
 /// Starts to watch, and makes the intake that hears of it.
+///
+/// # Errors
+/// If a pattern of a folder is none.
 pub(super) fn watch(
     config: &Config,
     rows: &[FolderRow],
@@ -43,14 +48,14 @@ pub(super) fn watch(
     clock: &Clock,
     once: &Option<mpsc::UnboundedSender<JobId>>,
     unwatch: &CancellationToken,
-) -> (Intake, intake::Hints, JoinHandle<()>) {
+) -> Result<(Intake, intake::Hints, JoinHandle<()>), globset::Error> {
     let mut settle = Settle::new();
     let (mut specs, mut folders) = (Vec::new(), Vec::new());
     for ((key, folder), row) in (0u32..).map(FolderKey).zip(&config.folders).zip(rows) {
         settle.set_rule(key, quiet_of(folder, folder.watch != config::WatchMode::Poll));
         let inner =
             config.folders.iter().filter(|other| other.path != folder.path).map(|other| other.path.clone());
-        specs.push(spec_of(key, folder, std::iter::once(config.store.state_dir.clone()).chain(inner)));
+        specs.push(spec_of(key, folder, std::iter::once(config.store.state_dir.clone()).chain(inner))?);
         let account = config.accounts.get(&folder.account);
         folders.push(intake::Folder {
             id: row.id,
@@ -88,16 +93,19 @@ pub(super) fn watch(
         clock: clock.clone(),
         once: once.clone(),
     });
-    (intake, hints, task)
+    Ok((intake, hints, task))
 }
 
 /// What the watching hand has to know of a folder; `others` are directories that are not part of it.
+///
+/// # Errors
+/// If a pattern is none; the configuration has refused it before.
 pub fn spec_of(
     key: FolderKey,
     folder: &config::Folder,
     others: impl IntoIterator<Item = PathBuf>,
-) -> FolderSpec {
-    FolderSpec {
+) -> Result<FolderSpec, globset::Error> {
+    Ok(FolderSpec {
         key,
         path: folder.path.clone(),
         recursive: folder.recursive,
@@ -108,11 +116,9 @@ pub fn spec_of(
         },
         poll_interval: folder.poll_interval,
         rescan_interval: folder.rescan_interval,
-        // The configuration has parsed the same patterns; what it refused never comes here.
-        rules: TakeRules::new(&folder.include.written, &folder.exclude.written, folder.hidden)
-            .unwrap_or_else(|_| TakeRules::everything()),
+        rules: TakeRules::new(&folder.include.written, &folder.exclude.written, folder.hidden)?,
         excluded: others.into_iter().collect(),
-    }
+    })
 }
 
 /// The quiet times in force for a folder that is watched by events, or is not.

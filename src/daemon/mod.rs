@@ -70,6 +70,9 @@ pub enum Error {
         /// The system's words.
         source: std::io::Error,
     },
+    /// A pattern of a folder is none.
+    #[error(transparent)]
+    Pattern(#[from] globset::Error),
     /// A task that lives as long as the service ended.
     #[error("the {0} ended by itself; the service cannot go on without it")]
     Task(&'static str),
@@ -79,7 +82,7 @@ impl Error {
     /// The exit code: 78 where a new start changes nothing.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Config(_) | Error::Account(_) => 78,
+            Error::Config(_) | Error::Account(_) | Error::Pattern(_) => 78,
             Error::Store(
                 StoreError::Corrupt { .. } | StoreError::Newer { .. } | StoreError::Unwritable { .. },
             ) => 78,
@@ -107,20 +110,21 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
     let names: Vec<(PathBuf, String)> =
         config.folders.iter().map(|folder| (folder.path.clone(), folder.name.clone())).collect();
     let rows = store.sync_folders(&names, clock.now().wall).await?;
+    adopt::retarget(&store, &config, &rows).await?;
     let open = store.load_open(clock.now()).await?;
     let socket = status::bind(&config.store.state_dir).map_err(|source| Error::System {
         what: format!("cannot make the socket {}", status::SOCKET),
         source,
     })?;
 
-    let (writer, writer_task) = spawn_writer(&store);
+    let (writer, mut writer_task) = spawn_writer(&store);
     let (sender, messages) = mpsc::channel(MESSAGES);
     let (ended, endings) = mpsc::unbounded_channel();
     let ended = options.once.then_some(ended);
     // Watching ends after the engine does: until then its end would be a fault.
     let unwatch = CancellationToken::new();
-    let (intake, hints, watch_task) =
-        folders::watch(&config, &rows, &store, &writer, &sender, &clock, &ended, &unwatch);
+    let (intake, hints, mut watch_task) =
+        folders::watch(&config, &rows, &store, &writer, &sender, &clock, &ended, &unwatch)?;
     let folders = rows.iter().map(|row| (row.id, row.path.clone())).collect();
     let operations = Arc::new(Operations::new(clients.clone(), folders, clock.clone()));
     let board = Board::new(limits(&config), seed());
@@ -162,6 +166,8 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
         end = &mut engine_task => end.map_err(|fault| told("engine", &fault)),
         fault = ended_early(&mut intake_task, "intake") => Err(fault),
         fault = ended_early(&mut socket_task, "status socket") => Err(fault),
+        fault = ended_early(&mut writer_task, "writer") => Err(fault),
+        fault = ended_early(&mut watch_task, "watching") => Err(fault),
         () = timeout => {
             timed_out = true;
             stop.cancel();
@@ -181,7 +187,7 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
     end(engine_task).await;
     end(watch_task).await;
     drop(writer);
-    if tokio::time::timeout(LAST_COMMIT, writer_task).await.is_err() {
+    if !writer_task.is_finished() && tokio::time::timeout(LAST_COMMIT, writer_task).await.is_err() {
         error!(
             event = "failed",
             code = Code::Internal.as_str(),

@@ -3,7 +3,7 @@
 //! Events and scans come by the same way. What the store knows is dropped first, so that a rescan of a hundred thousand
 //! known files costs a few statements; the rest waits in [`Settle`] until nobody writes to it any more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,8 +20,8 @@ use crate::model::board::Event;
 use crate::model::file::{Fingerprint, Look};
 use crate::model::job::{AccountName, Code, FolderId, JobId, Reason, State, Subject};
 use crate::model::plan;
-use crate::model::settle::{Decision, FolderKey, Observation, Quiet, Settle, Why};
-use crate::model::time::{Boot, Now};
+use crate::model::settle::{Decision, FolderKey, MOST_FILES, Observation, Quiet, Settle, Why};
+use crate::model::time::{Boot, Now, Wall};
 use crate::source::Source;
 use crate::store::{Applied, Arrival, Candidate, Known, Store, Write, Writer};
 use crate::text::{rfc3339, shown, size};
@@ -30,8 +30,11 @@ use crate::watch::{FolderState, Notice, Scanned, Watch, look};
 /// Files looked at by one blocking thread in one go.
 const LOOKS: usize = 128;
 
-/// Blocking threads that look at once: a hung file server holds one of them for ever.
-const LOOKERS: usize = 8;
+/// Blocking threads that look at one folder at once: a hung file server holds them for ever.
+const LOOKERS: usize = 2;
+
+/// The longest time without a look at the clock.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// With `existing = "auto"` a folder that holds more than this when it is first watched begins paused.
 const EXISTING_FILES: u64 = 1000;
@@ -82,7 +85,12 @@ pub enum Existing {
     /// They are uploaded, unless they are many: then the folder begins paused.
     Guard,
     /// They become rows that say that they were there.
-    Skip,
+    Skip {
+        /// When the folder was first watched: what changed before was there before.
+        before: Wall,
+        /// Whether all that lay there has been met, which tells it where the file system's clock is not ours.
+        scanned: bool,
+    },
 }
 
 /// What intake works with.
@@ -147,7 +155,11 @@ impl Hints {
     }
 }
 
-type Looked = Vec<(FolderKey, PathBuf, Observation)>;
+/// What some files of one folder looked like.
+struct Looked {
+    key: FolderKey,
+    files: Vec<(PathBuf, Observation)>,
+}
 
 /// See the module.
 pub struct Intake {
@@ -157,10 +169,15 @@ pub struct Intake {
     idle: signal::Sender<bool>,
     seen: Arc<Mutex<Seen>>,
     looks: JoinSet<Looked>,
+    /// Looks under way and files that wait for one, by folder: a file server that hangs keeps back its own folder only.
+    looking: HashMap<FolderKey, (usize, VecDeque<PathBuf>)>,
+    compares: JoinSet<(FolderKey, Settled, Known, bool)>,
+    /// Files of `existing = "skip"` that the first scan met, where their own times do not tell.
+    met_first: HashSet<(FolderKey, PathBuf)>,
+    /// Folders of which files found no room: scanned again when there is some.
+    overflowed: HashSet<FolderKey>,
     /// Folders whose first scan of this run has not ended.
     unscanned: Vec<FolderKey>,
-    /// When this run began to watch: what changed before was there before.
-    started: Boot,
     shown_at: Boot,
 }
 
@@ -179,9 +196,9 @@ impl Intake {
         let shown = Seen { folders: folders.collect(), ..Seen::default() };
         *seen.lock().unwrap_or_else(PoisonError::into_inner) = shown;
         let handle = Hints { again, owed: owed.clone(), idle: is_idle, seen: seen.clone() };
-        let started = parts.clock.now().boot;
         let unscanned =
             (0..parts.folders.len()).filter_map(|key| u32::try_from(key).ok()).map(FolderKey).collect();
+        let shown_at = parts.clock.now().boot;
         let intake = Intake {
             parts,
             again: hints,
@@ -189,9 +206,12 @@ impl Intake {
             idle,
             seen,
             looks: JoinSet::new(),
+            looking: HashMap::new(),
+            compares: JoinSet::new(),
+            met_first: HashSet::new(),
+            overflowed: HashSet::new(),
             unscanned,
-            started,
-            shown_at: started,
+            shown_at,
         };
         (intake, handle)
     }
@@ -200,17 +220,16 @@ impl Intake {
     pub async fn run(mut self) {
         loop {
             self.look_at_due();
+            self.scan_what_overflowed();
             self.show();
             let idle = self.unscanned.is_empty()
                 && self.parts.settle.is_empty()
                 && self.looks.is_empty()
+                && self.compares.is_empty()
                 && self.parts.notices.is_empty();
             self.idle.send_if_modified(|value| std::mem::replace(value, idle) != idle);
             let now = self.parts.clock.now().boot;
-            let wake = match self.parts.settle.next_wake() {
-                Some(at) if self.looks.len() < LOOKERS => at.since(now).max(Duration::from_millis(1)),
-                _ => Duration::from_secs(30),
-            };
+            let wake = self.parts.settle.next_wake().map_or(LONGEST_SLEEP, |at| at.since(now));
             tokio::select! {
                 notice = self.parts.notices.recv() => match notice {
                     Some(Notice::Seen { folder, entries }) => self.saw(folder, entries).await,
@@ -220,6 +239,8 @@ impl Intake {
                 },
                 Some((folder, path)) = self.again.recv() => {
                     self.seen_again(folder, path);
+                    // In this order, so that nobody sees neither.
+                    self.idle.send_replace(false);
                     self.owed.fetch_sub(1, Ordering::SeqCst);
                 }
                 Some(looked) = self.looks.join_next() => match looked {
@@ -227,7 +248,11 @@ impl Intake {
                     // A panic of ours in a look: the files of that batch come up with the next scan.
                     Err(fault) => error!(event = "failed", code = Code::Internal.as_str(), "a look at files: {fault}"),
                 },
-                () = tokio::time::sleep(wake) => {}
+                Some(compared) = self.compares.join_next() => match compared {
+                    Ok((key, settled, known, same)) => self.compared(key, settled, &known, same).await,
+                    Err(fault) => error!(event = "failed", code = Code::Internal.as_str(), "comparing a file: {fault}"),
+                },
+                () = tokio::time::sleep(wake.clamp(Duration::from_millis(1), LONGEST_SLEEP)) => {}
             }
         }
     }
@@ -241,7 +266,7 @@ impl Intake {
         let unknown = match self.parts.store.filter_unknown(id, files).await {
             Ok(unknown) => unknown,
             Err(fault) => {
-                // The next scan meets them again.
+                self.parts.watch.rescan(key);
                 error!(
                     event = "store-unreadable",
                     folder = name,
@@ -252,11 +277,18 @@ impl Intake {
             }
         };
         let now = self.parts.clock.now();
+        let skips = matches!(
+            self.folder(key).map(|folder| folder.existing),
+            Some(Existing::Skip { scanned: false, .. })
+        );
         for file in unknown {
             let Some(look) = looks.get(&file.path) else { continue };
+            if skips && look.unchanged_for.is_none() && self.unscanned.contains(&key) {
+                self.met_first.insert((key, file.path.clone()));
+            }
             let decision = self.parts.settle.observe(key, &file.path, Observation::Glimpsed(*look), now);
             if decision == Decision::NoRoom {
-                self.parts.watch.rescan(key);
+                self.overflowed.insert(key);
             }
         }
     }
@@ -264,40 +296,56 @@ impl Intake {
     /// The engine wants a file looked at that may be another version by now.
     fn seen_again(&mut self, folder: FolderId, path: PathBuf) {
         if let Some(key) = self.key(folder) {
-            self.start_look(vec![(key, path)]);
+            self.looking.entry(key).or_default().1.push_back(path);
         }
     }
 
     fn look_at_due(&mut self) {
         let now = self.parts.clock.now().boot;
-        while self.looks.len() < LOOKERS {
+        loop {
             let due = self.parts.settle.due(now, LOOKS);
             if due.is_empty() {
-                return;
+                break;
             }
-            self.start_look(due);
+            for (key, path) in due {
+                self.looking.entry(key).or_default().1.push_back(path);
+            }
+        }
+        let keys: Vec<FolderKey> = self.looking.keys().copied().collect();
+        for key in keys {
+            while let Some((under_way, waiting)) = self.looking.get_mut(&key)
+                && *under_way < LOOKERS
+                && !waiting.is_empty()
+            {
+                *under_way += 1;
+                let files = waiting.drain(..waiting.len().min(LOOKS)).collect();
+                self.start_look(key, files);
+            }
         }
     }
 
-    fn start_look(&mut self, files: Vec<(FolderKey, PathBuf)>) {
+    fn scan_what_overflowed(&mut self) {
+        if self.parts.settle.len() < MOST_FILES / 2 {
+            for key in self.overflowed.drain() {
+                self.parts.watch.rescan(key);
+            }
+        }
+    }
+
+    fn start_look(&mut self, key: FolderKey, files: Vec<PathBuf>) {
         let wall = self.parts.clock.now().wall;
-        let files: Vec<_> = files
-            .into_iter()
-            .filter_map(|(key, path)| {
-                let root = self.folder(key)?.path.clone();
-                Some((key, path, root, self.parts.watch.kind(key)))
-            })
-            .collect();
+        let Some(root) = self.folder(key).map(|folder| folder.path.clone()) else { return };
+        let kind = self.parts.watch.kind(key);
         let look_at_all = move || {
-            let look_at = |(key, path, root, kind): (FolderKey, PathBuf, PathBuf, _)| {
+            let look_at = |path: PathBuf| {
                 let seen = look(&root, &path, &kind, wall);
-                (key, path, seen)
+                (path, seen)
             };
             files.into_iter().map(look_at).collect()
         };
         self.looks.spawn(async move {
             match spawn_blocking(look_at_all).await {
-                Ok(looked) => looked,
+                Ok(looked) => Looked { key, files: looked },
                 Err(fault) => std::panic::resume_unwind(fault.into_panic()),
             }
         });
@@ -305,32 +353,36 @@ impl Intake {
 
     async fn looked(&mut self, looked: Looked) {
         let now = self.parts.clock.now();
-        let mut settled: HashMap<FolderKey, Vec<Settled>> = HashMap::new();
-        for (key, path, seen) in looked {
+        let key = looked.key;
+        if let Some((under_way, _)) = self.looking.get_mut(&key) {
+            *under_way -= 1;
+        }
+        let mut settled = Vec::new();
+        for (path, seen) in looked.files {
             let readable = !matches!(seen, Observation::Unreadable(_));
-            let existed = match &seen {
-                Observation::Present { look, .. } | Observation::Unreadable(look) => {
-                    self.existed(key, look, now)
-                }
-                _ => false,
+            let look = match &seen {
+                Observation::Present { look, .. } | Observation::Unreadable(look) => Some(*look),
+                _ => None,
             };
             if let Decision::Settled(fingerprint) = self.parts.settle.observe(key, &path, seen, now) {
-                settled.entry(key).or_default().push(Settled { path, fingerprint, readable, existed });
+                let existed = look.is_some_and(|look| self.existed(key, &path, &look, now));
+                settled.push(Settled { path, fingerprint, readable, existed });
             }
         }
-        for (key, files) in settled {
-            self.admit(key, files).await;
+        if !settled.is_empty() {
+            self.admit(key, settled).await;
         }
     }
 
-    /// Whether the file lay there when the folder was first watched.
-    fn existed(&self, key: FolderKey, look: &Look, now: Now) -> bool {
-        let Some(folder) = self.folder(key) else { return false };
-        match (folder.existing, look.unchanged_for) {
-            (Existing::Met | Existing::Upload, _) => false,
-            (_, Some(unchanged)) => unchanged >= now.boot.since(self.started),
-            // The file system's clock is not ours: what the first scan met was there.
-            (_, None) => self.unscanned.contains(&key),
+    /// Whether the file is to be skipped: it lay there when the folder was first watched.
+    fn existed(&mut self, key: FolderKey, path: &Path, look: &Look, now: Now) -> bool {
+        let met = self.met_first.remove(&(key, path.to_owned()));
+        let Some(Existing::Skip { before, .. }) = self.folder(key).map(|folder| folder.existing) else {
+            return false;
+        };
+        match look.unchanged_for {
+            Some(unchanged) => now.wall - unchanged < before,
+            None => met,
         }
     }
 
@@ -356,18 +408,22 @@ impl Intake {
                 return;
             }
         };
-        let mut writes = Vec::with_capacity(unknown.len());
+        let mut fresh = Vec::with_capacity(unknown.len());
         for file in unknown {
             let Some(settled) = by_path.remove(&file.path) else { continue };
-            if let Some(known) = file.known
-                && self.is_same_content(&folder, &settled, &known).await
-            {
-                self.parts
-                    .writer
-                    .send(Write::SameVersion { job: known.job, fingerprint: settled.fingerprint });
+            if let Some(known) = file.known.filter(|known| may_be_same(known, &settled)) {
+                self.compare(key, &folder, settled, known);
                 continue;
             }
-            let candidate = candidate(&folder, &settled, self.parts.clock.now());
+            fresh.push(settled);
+        }
+        self.enqueue(&folder, fresh).await;
+    }
+
+    async fn enqueue(&mut self, folder: &Folder, files: Vec<Settled>) {
+        let mut writes = Vec::with_capacity(files.len());
+        for settled in files {
+            let candidate = candidate(folder, &settled, self.parts.clock.now());
             let (path, arrival) = (settled.path, candidate.arrival.clone());
             writes.push((path, arrival, self.parts.writer.ask(Write::Enqueue(Box::new(candidate)))));
         }
@@ -378,7 +434,7 @@ impl Intake {
                     // It waited unsent, and its row says that it is gone.
                     let _ = self.parts.engine.send(Message::Event(Event::Dropped(old))).await;
                 }
-                tell(&folder, &path, job.id, job.subject.fingerprint.bytes, &arrival);
+                tell(folder, &path, job.id, job.subject.fingerprint.bytes, &arrival);
                 if arrival == Arrival::Queued {
                     let event = Message::Event(Event::Enqueued(*job));
                     // The engine is gone only when the service ends; the row stays.
@@ -390,27 +446,21 @@ impl Intake {
         }
     }
 
-    /// Whether a file that looks different from its row has the bytes that were sent.
-    async fn is_same_content(&self, folder: &Folder, settled: &Settled, known: &Known) -> bool {
-        if known.fingerprint.bytes != settled.fingerprint.bytes || !settled.readable {
-            return false;
+    /// Reads a file that looks different from its row, beside everything else: it may be 8 GiB.
+    fn compare(&mut self, key: FolderKey, folder: &Folder, settled: Settled, known: Known) {
+        let (root, store) = (folder.path.clone(), self.parts.store.clone());
+        self.compares.spawn(async move {
+            let same = is_same_content(&store, root, &settled, &known).await;
+            (key, settled, known, same)
+        });
+    }
+
+    async fn compared(&mut self, key: FolderKey, settled: Settled, known: &Known, same: bool) {
+        if same {
+            self.parts.writer.send(Write::SameVersion { job: known.job, fingerprint: settled.fingerprint });
+        } else if let Some(folder) = self.folder(key).cloned() {
+            self.enqueue(&folder, vec![settled]).await;
         }
-        let Ok(ranges) = self.parts.store.ranges_of(known.job).await else { return false };
-        let covered: u64 = ranges.iter().map(|(range, _)| range.end - range.start).sum();
-        if covered != settled.fingerprint.bytes || covered == 0 {
-            return false;
-        }
-        let (root, path) = (folder.path.clone(), settled.path.clone());
-        let Ok(Ok(source)) = spawn_blocking(move || Source::open_beneath(&root, &path)).await else {
-            return false;
-        };
-        for (range, digest) in ranges {
-            if source.digest_of(range).await.ok() != Some(digest) {
-                return false;
-            }
-        }
-        // Else another version was read than the one that settled.
-        source.is(&settled.fingerprint).is_ok()
     }
 
     async fn scanned(&mut self, scanned: &Scanned) {
@@ -421,11 +471,12 @@ impl Intake {
             warn!(event = "folder-unreadable", folder = folder.name, path, "cannot be read: {message}");
         }
         self.change_live(scanned.folder, |live| live.last_scan = Some(rfc3339(now.wall)));
-        if !scanned.complete {
+        // What cannot be read does not keep the rest waiting; a folder that went away meanwhile does.
+        if !scanned.complete && scanned.unreadable_count == 0 {
             return;
         }
         self.unscanned.retain(|key| *key != scanned.folder);
-        if folder.existing == Existing::Met {
+        if matches!(folder.existing, Existing::Met | Existing::Skip { scanned: true, .. }) {
             return;
         }
         if folder.existing == Existing::Guard {
@@ -450,11 +501,11 @@ impl Intake {
             }
         }
         self.parts.writer.send(Write::Scanned { folder: folder.id, at: now.wall });
-        // What existed is still told by its time; what has none of its own is new from now on.
-        if let Some(folder) = self.folder_mut(scanned.folder)
-            && folder.existing == Existing::Guard
-        {
-            folder.existing = Existing::Met;
+        if let Some(folder) = self.folder_mut(scanned.folder) {
+            folder.existing = match folder.existing {
+                Existing::Skip { before, .. } => Existing::Skip { before, scanned: true },
+                _ => Existing::Met,
+            };
         }
     }
 
@@ -554,11 +605,36 @@ struct Settled {
     existed: bool,
 }
 
+/// Whether it is worth reading.
+fn may_be_same(known: &Known, settled: &Settled) -> bool {
+    known.fingerprint.bytes == settled.fingerprint.bytes && settled.readable
+}
+
+/// Whether a file has the bytes that were sent of its row.
+async fn is_same_content(store: &Store, root: PathBuf, settled: &Settled, known: &Known) -> bool {
+    let Ok(ranges) = store.ranges_of(known.job).await else { return false };
+    let covered: u64 = ranges.iter().map(|(range, _)| range.end - range.start).sum();
+    if covered != settled.fingerprint.bytes || covered == 0 {
+        return false;
+    }
+    let path = settled.path.clone();
+    let Ok(Ok(source)) = spawn_blocking(move || Source::open_beneath(&root, &path)).await else {
+        return false;
+    };
+    for (range, digest) in ranges {
+        if source.digest_of(range).await.ok() != Some(digest) {
+            return false;
+        }
+    }
+    // Else another version was read than the one that settled.
+    source.is(&settled.fingerprint).is_ok()
+}
+
 fn candidate(folder: &Folder, settled: &Settled, now: Now) -> Candidate {
     let refused =
         |code, message: String| Arrival::Failed { reason: Reason::local(code, message), finish: false };
     let bytes = settled.fingerprint.bytes;
-    let arrival = if settled.existed && folder.existing == Existing::Skip {
+    let arrival = if settled.existed {
         Arrival::Skipped
     } else if !settled.readable {
         refused(Code::FileUnreadable, "the service's user may not read it".into())

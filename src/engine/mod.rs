@@ -234,10 +234,12 @@ impl Engine {
                 // The writer ended because the service does.
                 Err(WriteError::Closed) => {}
                 // The writer has logged it. The row is right, whoever wrote it: the board starts from it again.
-                Err(_) => {
+                Err(fault) => {
                     let _ = engine.send(Message::Event(Event::Dropped(job))).await;
                     if let Ok(Some(row)) = store.job(job, clock.now()).await {
+                        let taken = matches!(fault, WriteError::FileTaken { .. });
                         let event = match row.stage {
+                            Stage::Completing(..) if taken => Event::Contested(row),
                             Stage::Queued => Event::Enqueued(row),
                             Stage::Sending(_) | Stage::Completing(..) => Event::Resumed(vec![row]),
                             _ => return,

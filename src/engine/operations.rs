@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,8 @@ use crate::source::{Source, Still};
 pub struct Operations {
     clients: HashMap<AccountName, Client>,
     folders: HashMap<FolderId, PathBuf>,
+    /// Device and inode of each folder's directory when the service started.
+    roots: HashMap<FolderId, (u64, u64)>,
     clock: Clock,
     under_way: Mutex<HashMap<OperationId, UnderWay>>,
 }
@@ -48,7 +51,8 @@ impl Operations {
         folders: HashMap<FolderId, PathBuf>,
         clock: Clock,
     ) -> Operations {
-        Operations { clients, folders, clock, under_way: Mutex::default() }
+        let roots = folders.iter().filter_map(|(id, path)| Some((*id, identity(path)?))).collect();
+        Operations { clients, folders, roots, clock, under_way: Mutex::default() }
     }
 
     /// The client of an account.
@@ -192,9 +196,16 @@ impl Operations {
             let message = "its folder is not in the configuration any more".to_owned();
             return Err(Failure::Source(SourceFailure::Unreadable { message }));
         };
-        let path = subject.path.clone();
-        let opened = spawn_blocking(move || Source::open_beneath(&root, &path)).await;
-        flatten(opened)
+        let (path, known) = (subject.path.clone(), self.roots.get(&subject.folder).copied());
+        let opened = spawn_blocking(move || match Source::open_beneath(&root, &path) {
+            // An empty mount point says nothing of the files of what was mounted there.
+            Err(SourceFailure::Missing) if identity(&root) != known => {
+                let message = "its folder is not the directory that it was: is it mounted?".to_owned();
+                Err(SourceFailure::Unreachable { message })
+            }
+            opened => opened,
+        });
+        flatten(opened.await)
     }
 }
 
@@ -248,6 +259,11 @@ fn flatten<T>(joined: Result<Result<T, SourceFailure>, tokio::task::JoinError>) 
         Ok(result) => result.map_err(Failure::Source),
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
+}
+
+fn identity(root: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(root).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 fn panic_text(error: tokio::task::JoinError) -> String {

@@ -1,11 +1,16 @@
 //! What commands ask for: rows of the store become events of the board. A command never touches a job.
 
+use std::collections::HashSet;
+
 use tracing::{error, warn};
 
 use super::Engine;
 use crate::model::board::{Ask, Event, Request};
 use crate::model::job::{Code, Job};
-use crate::store::{NewRequest, RequestRow, Write};
+use crate::store::{Health, NewRequest, RequestRow, Write};
+
+/// Requests taken up in one go; the rest has its turn half a second later.
+const AT_ONCE: usize = 256;
 
 /// The kinds of requests, as rows name them.
 pub mod kind {
@@ -23,6 +28,10 @@ pub mod kind {
 
 impl Engine {
     pub(super) async fn take_requests(&mut self) {
+        // The answer could not be written either, and a wait for the writer would stop the loop.
+        if *self.parts.writer.health().borrow() != Health::Up {
+            return;
+        }
         let rows = match self.parts.store.pending_requests(self.last_request).await {
             Ok(rows) => rows,
             Err(fault) => {
@@ -30,6 +39,11 @@ impl Engine {
                 return;
             }
         };
+        let rows = at_once(rows);
+        // What the writer still holds of their jobs must be seen. Once for all of them: each is a sync of the disk.
+        if rows.is_empty() || self.parts.writer.flush().await.is_err() {
+            return;
+        }
         for row in rows {
             self.last_request = row.id;
             match self.ask_of(&row).await {
@@ -67,12 +81,19 @@ impl Engine {
 
     async fn job_of(&self, row: &RequestRow) -> Result<Box<Job>, String> {
         let Some(id) = row.request.job else { return Err("the request names no job".into()) };
-        // What the writer still holds of it must be seen.
-        self.parts.writer.flush().await.map_err(|fault| fault.to_string())?;
         match self.parts.store.job(id, self.parts.clock.now()).await {
             Ok(Some(job)) => Ok(Box::new(job)),
             Ok(None) => Err(format!("there is no job {}", id.0)),
             Err(fault) => Err(fault.to_string()),
         }
     }
+}
+
+/// The first requests that can be taken together: of each job one, since the next depends on what came of it.
+fn at_once(rows: Vec<RequestRow>) -> Vec<RequestRow> {
+    let mut jobs = HashSet::new();
+    rows.into_iter()
+        .take_while(|row| row.request.job.is_none_or(|job| jobs.insert(job)))
+        .take(AT_ONCE)
+        .collect()
 }

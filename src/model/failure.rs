@@ -101,6 +101,11 @@ pub enum SourceFailure {
         /// The system's words.
         message: String,
     },
+    /// It cannot be reached now, and nothing says that it is gone: its disk fails, or its folder is not mounted.
+    Unreachable {
+        /// The system's words.
+        message: String,
+    },
     /// It is another version by now.
     Changed,
 }
@@ -149,6 +154,7 @@ impl fmt::Display for SourceFailure {
             SourceFailure::Missing => write!(f, "the file is gone"),
             SourceFailure::NotAFile => write!(f, "no regular file lies there any more"),
             SourceFailure::Unreadable { message } => write!(f, "cannot read the file: {message}"),
+            SourceFailure::Unreachable { message } => write!(f, "cannot reach the file: {message}"),
             SourceFailure::Changed => write!(f, "the file changed after it was queued"),
         }
     }

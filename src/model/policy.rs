@@ -80,7 +80,7 @@ const NEAR_EXPIRY: Duration = Duration::from_secs(60);
 /// Judges a failure.
 pub fn judge(operation: Operation, failure: &Failure, situation: &Situation<'_>, now: Boot) -> Verdict {
     match failure {
-        Failure::Source(source) => judge_source(source),
+        Failure::Source(source) => judge_source(source, situation),
         Failure::Connect { message } | Failure::Transport { message } => {
             retry(situation, Reason::local(Code::Network, message.clone()), Blame::Server)
         }
@@ -99,11 +99,14 @@ pub fn judge(operation: Operation, failure: &Failure, situation: &Situation<'_>,
     }
 }
 
-fn judge_source(source: &SourceFailure) -> Verdict {
+fn judge_source(source: &SourceFailure, situation: &Situation<'_>) -> Verdict {
     match source {
         SourceFailure::Missing => Verdict::Vanished(None),
         SourceFailure::NotAFile | SourceFailure::Changed => {
             Verdict::Vanished(Some(Reason::local(Code::FileChanged, source.to_string())))
+        }
+        SourceFailure::Unreachable { .. } => {
+            retry(situation, Reason::local(Code::FileUnreadable, source.to_string()), Blame::Job)
         }
         SourceFailure::Unreadable { .. } => {
             Verdict::Reject(Reason::local(Code::FileUnreadable, source.to_string()))
@@ -221,30 +224,6 @@ pub fn lifetime(created_at: i64, expires_at: i64) -> Duration {
     }
 }
 
-/// A deadline as the store keeps it: on the boot clock of the boot in which it was set, and on the wall clock.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptDeadline {
-    /// `/proc/sys/kernel/random/boot_id` of that boot.
-    pub boot_id: String,
-    /// On that boot's clock.
-    pub boot: Boot,
-    /// On the wall clock, if nobody had set it since.
-    pub wall: Wall,
-    /// When the Upload was opened, on the wall clock.
-    pub opened: Wall,
-}
-
-/// The deadline of an Upload that was opened before this start. In the same boot the boot clock decides; in another the
-/// wall clock does, unless it reads a time at which the Upload cannot have been half sent.
-pub fn resume_deadline(kept: &KeptDeadline, boot_id: &str, now: super::time::Now) -> Deadline {
-    if kept.boot_id == boot_id {
-        return Deadline::At(kept.boot);
-    }
-    let lifetime = kept.wall.since(kept.opened);
-    let sane = now.wall >= kept.opened && lifetime <= LONGEST_LIFETIME && !lifetime.is_zero();
-    if sane { Deadline::At(now.boot_at(kept.wall).max(Boot(0))) } else { Deadline::Unknown }
-}
-
 /// The rate in bytes per second that `bytes` need within an Upload's usual lifetime.
 pub fn needed_rate(bytes: u64) -> u64 {
     bytes.div_ceil(u64::try_from(millis(USUAL_LIFETIME) / 1000).unwrap_or(1).max(1))
@@ -252,7 +231,6 @@ pub fn needed_rate(bytes: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::time::Now;
     use super::*;
 
     const RETRY: Retry = Retry {
@@ -367,24 +345,5 @@ mod tests {
         assert_eq!(lifetime(1_719_184_911, 1_719_127_296), USUAL_LIFETIME);
         assert_eq!(lifetime(i64::MIN, i64::MAX), LONGEST_LIFETIME);
         assert_eq!(lifetime(5, 5), USUAL_LIFETIME);
-    }
-
-    #[test]
-    fn a_deadline_outlives_a_restart_by_the_boot_clock_and_a_reboot_by_the_wall_clock() {
-        let kept = KeptDeadline {
-            boot_id: "a".into(),
-            boot: Boot(5_000_000),
-            wall: Wall(103_600_000),
-            opened: Wall(100_000_000),
-        };
-        // Somebody set the wall clock: the same boot does not care.
-        let jumped = Now { wall: Wall(0), boot: Boot(4_000_000) };
-        assert_eq!(resume_deadline(&kept, "a", jumped), Deadline::At(Boot(5_000_000)));
-        let rebooted = Now { wall: Wall(101_000_000), boot: Boot(60_000) };
-        assert_eq!(resume_deadline(&kept, "b", rebooted), Deadline::At(Boot(2_660_000)));
-        let long_off = Now { wall: Wall(900_000_000), boot: Boot(60_000) };
-        assert_eq!(resume_deadline(&kept, "b", long_off), Deadline::At(Boot(0)));
-        let nonsense = Now { wall: Wall(5), boot: Boot(60_000) };
-        assert_eq!(resume_deadline(&kept, "b", nonsense), Deadline::Unknown);
     }
 }

@@ -160,7 +160,9 @@ fn reading(error: io::Error) -> SourceFailure {
     match Errno::from_io_error(&error) {
         // NFS: the file behind the handle was removed or replaced.
         Some(Errno::STALE) => SourceFailure::Changed,
-        _ => SourceFailure::Unreadable { message: error.to_string() },
+        Some(Errno::ACCESS | Errno::PERM) => SourceFailure::Unreadable { message: error.to_string() },
+        // EIO, EMFILE, a server that is away: no fault of this file.
+        _ => SourceFailure::Unreachable { message: error.to_string() },
     }
 }
 

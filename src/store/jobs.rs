@@ -97,16 +97,24 @@ impl Store {
         Ok(window)
     }
 
-    /// What is queued for an account goes where the account points now.
+    /// What is queued in a folder goes to the account that the folder has now, and where that account points now.
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn retarget(&self, account: &AccountName, base_url: &str, project: Option<&str>) -> Result<()> {
+    pub async fn retarget(
+        &self,
+        folder: FolderId,
+        account: &AccountName,
+        base_url: &str,
+        project: Option<&str>,
+    ) -> Result<()> {
         sqlx::query(
             "-- retarget\n\
-             UPDATE jobs SET base_url = ?2, project = ?3 \
-             WHERE stage = 'queued' AND account = ?1 AND (base_url IS NOT ?2 OR project IS NOT ?3)",
+             UPDATE jobs SET account = ?2, base_url = ?3, project = ?4 \
+             WHERE stage = 'queued' AND folder = ?1 \
+             AND (account IS NOT ?2 OR base_url IS NOT ?3 OR project IS NOT ?4)",
         )
+        .bind(folder.0)
         .bind(account.0.clone())
         .bind(base_url.to_owned())
         .bind(project.map(str::to_owned))

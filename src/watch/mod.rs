@@ -191,7 +191,8 @@ impl Watch {
             };
             tasks.spawn(Folder::new(shared, hints).run());
         }
-        (watch, tokio::spawn(async move { while tasks.join_next().await.is_some() {} }))
+        // A folder's task that panics ends the handle, for all to see, rather than one folder in silence.
+        (watch, tokio::spawn(async move { while let Some(Ok(())) = tasks.join_next().await {} }))
     }
 
     /// Asks for a scan of a folder that begins after this call. Returns its number: the first [`Scanned`] with this

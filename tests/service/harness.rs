@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -260,16 +261,13 @@ impl Service {
         self.log.0.lock().unwrap().raw.clone()
     }
 
-    pub fn signal(&self, signal: &str) {
-        let status = Command::new("kill")
-            .args([&format!("-{signal}"), &self.child.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(status.success());
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).unwrap();
     }
 
     pub async fn stop(mut self) -> (ExitStatus, Vec<Value>) {
-        self.signal("TERM");
+        self.signal(Signal::TERM);
         tokio::task::spawn_blocking(move || {
             let status = self.child.wait().unwrap();
             let log = self.finish_log();

@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
+use rustix::process::Signal;
 use upspool::model::job::State;
 use upspool_emulator::{Calls, Operation, Point};
 
@@ -17,7 +18,7 @@ async fn sigterm_lets_parts_in_flight_end_and_records_them() {
     let hold = bench.emulator.hold(Calls::of(Operation::Part).from(3).times(2), Point::Before);
     let service = bench.start();
     hold.reached_by(2).await;
-    service.signal("TERM");
+    service.signal(Signal::TERM);
     service.wait_event("stopping").await;
     hold.release();
     let (status, _) = service.ended().await;
@@ -43,9 +44,9 @@ async fn a_second_signal_ends_at_once() {
     let hold = bench.emulator.hold(Calls::of(Operation::Part).nth(3), Point::Before);
     let service = bench.start();
     hold.reached().await;
-    service.signal("TERM");
+    service.signal(Signal::TERM);
     service.wait_event("stopping").await;
-    service.signal("INT");
+    service.signal(Signal::INT);
     let (status, _) = service.ended().await;
     assert_eq!(status.code(), Some(1));
     hold.release();
@@ -95,7 +96,7 @@ async fn pid_1_is_told_ready_status_watchdog_and_stopping() {
     assert!(ready.contains("STATUS=0 files under way"), "{ready}");
     hear("WATCHDOG=1").await.unwrap();
     hear("WATCHDOG=1").await.unwrap();
-    service.signal("TERM");
+    service.signal(Signal::TERM);
     hear("STOPPING=1").await.unwrap();
     assert_eq!(service.ended().await.0.code(), Some(0));
 }

@@ -175,8 +175,7 @@ async fn a_redirect_is_not_followed_with_the_key() {
 
 #[tokio::test]
 async fn a_proxy_that_refuses_large_bodies_gets_smaller_parts() {
-    let mut limits = upspool_emulator::Limits::default();
-    limits.part_bytes = 2_000_000;
+    let limits = upspool_emulator::Limits { part_bytes: 2_000_000, ..Default::default() };
     let bench = Bench::with(
         Emulator::builder()
             .limits(limits)

@@ -172,6 +172,10 @@ impl Gates {
         self.holds.remove(scope)
     }
 
+    pub(super) fn probe_at(&self, scope: &Scope) -> Option<Boot> {
+        self.holds.get(scope).map(|hold| hold.probe_at)
+    }
+
     pub(super) fn is_held(&self, scope: &Scope) -> bool {
         self.holds.contains_key(scope)
     }
@@ -225,15 +229,15 @@ impl Gates {
     }
 
     /// The server asked us to slow down.
-    pub(super) fn slow_down(&mut self, account: &AccountName, until: Boot, running: usize) {
+    pub(super) fn slow_down(&mut self, account: &AccountName, until: Boot, running: usize, now: Boot) {
         let slots = (running / 2).max(1);
         let pace = self.pace.entry(account.clone()).or_insert(Pace { until, slots, good: 0 });
         // Many answers of one moment say it once.
-        if pace.until < until {
-            pace.until = until;
+        if pace.until <= now {
             pace.slots = pace.slots.min(slots);
-            pace.good = 0;
         }
+        pace.until = pace.until.max(until);
+        pace.good = 0;
     }
 
     /// Part slots at this pace.

@@ -79,6 +79,8 @@ pub enum Event {
     Committed(JobId),
     /// The job is not the board's any more: its row is in another state than the board had.
     Dropped(JobId),
+    /// The File that complete's answer named belongs to another job of the ledger.
+    Contested(Job),
     /// A command's request.
     Asked(Request),
     /// These folders are in force, with those that are paused.
@@ -374,6 +376,7 @@ impl Board {
                 self.queue.remove(id);
                 self.forget(id);
             }
+            Event::Contested(job) => self.contested(job, now),
             Event::Asked(request) => self.asked(request, now),
             Event::Folders(folders) => self.queue.set_folders(&folders),
             Event::Paused { folder, paused } => self.queue.set_paused(folder, paused),

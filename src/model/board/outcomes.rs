@@ -2,15 +2,21 @@
 
 use super::super::answer::{Upload, UploadStatus};
 use super::super::failure::{Failure, Operation};
-use super::super::job::{Code, Deadline, Doubt, JobId, PlannedPart, Reason, Session, Stage, State, Step};
+use super::super::job::{
+    Code, Deadline, Doubt, Job, JobId, PlannedPart, Reason, Session, Stage, State, Step,
+};
 use super::super::plan;
 use super::super::policy::{self, Blame, Situation, Verdict};
 use super::super::time::Now;
 use super::gates::{Scope, Streak};
+use super::task::Task;
 use super::{Board, Context, Done, Effect, Kind, OperationId, Outcome, Running};
 
 /// A server that takes no Part of this size is no server for files.
 const LEAST_CAP: u64 = 1024 * 1024;
+
+/// How long an account rests where the server asks for it without saying how long.
+const SHORT_REST: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Queued jobs that wait out a failure on the board rather than in the store.
 const WAITING_HERE: usize = 64;
@@ -153,6 +159,16 @@ impl Board {
         }
     }
 
+    /// A server that gives one id to two Files, or answers with another's: which it is a person has to see.
+    pub(super) fn contested(&mut self, job: Job, now: Now) {
+        let id = job.id;
+        self.tasks.insert(id, Task::resumed(job, now));
+        let words = "complete was answered with a File that another job of the ledger has";
+        let reason = Reason::local(Code::CompleteUnresolved, words);
+        self.step(id, Step::Unresolved { reason, candidates: Vec::new() }, Context::default(), false);
+        self.forget(id);
+    }
+
     fn panicked(&mut self, id: JobId, kind: Kind, text: &str, context: Context, now: Now) {
         let reason = Reason::local(Code::Internal, format!("{} panicked: {text}", kind.operation().name()));
         let Some(task) = self.tasks.get_mut(&id) else { return };
@@ -193,7 +209,8 @@ impl Board {
         };
         match policy::judge(operation, failure, &situation, now.boot) {
             Verdict::Retry { after, reason, blame } => {
-                if self.blame(id, running, blame, &reason, now + after, was_probe, now) {
+                let pace = context.facts.as_ref().and_then(|facts| facts.retry_after).unwrap_or(SHORT_REST);
+                if self.blame(id, running, blame, &reason, now + pace, was_probe, now) {
                     self.put_off(id, reason, Some(after), context, now);
                 }
             }
@@ -230,7 +247,7 @@ impl Board {
             Blame::Job => return true,
             Blame::Pace => {
                 let parts = self.running_parts() + 1;
-                self.gates.slow_down(&running.account, until.boot, parts);
+                self.gates.slow_down(&running.account, until.boot, parts, now.boot);
                 return true;
             }
             Blame::Server => Scope::Server(self.server_of(&running.account)),
@@ -238,11 +255,14 @@ impl Board {
         };
         if reason.status == Some(503) {
             let parts = self.running_parts() + 1;
-            self.gates.slow_down(&running.account, until.boot, parts);
+            self.gates.slow_down(&running.account, until.boot, parts, now.boot);
         }
         if was_probe || self.gates.is_held(&scope) {
+            // Behind all others at the next probe: a file that trips the server must not be the only one to ask it.
+            let next =
+                self.gates.probe_at(&scope).map_or(now.boot, |at| at + std::time::Duration::from_millis(1));
             if let Some(task) = self.tasks.get_mut(&id) {
-                task.not_before = now.boot;
+                task.not_before = next;
                 task.was_held = true;
             }
             return false;
@@ -300,6 +320,10 @@ impl Board {
     ) {
         let random = self.random.next();
         let Some(task) = self.tasks.get_mut(&id) else { return };
+        // What broke eight Parts of a file at once is one failure of it.
+        if task.not_before > now.boot && matches!(task.job.stage, Stage::Sending(_)) {
+            return;
+        }
         let failing_since = task.job.failing_since.unwrap_or(now.wall);
         if policy::gives_up(&self.limits.retry, failing_since, now.wall) {
             let doubtful = matches!(task.job.stage, Stage::Completing(_, Doubt::MayHaveActed));

@@ -36,6 +36,8 @@ struct Waiting {
     more: bool,
     /// A refill is on its way.
     asked: bool,
+    /// A job came while it was, which what it reads may not have.
+    missed: bool,
 }
 
 impl Queue {
@@ -76,6 +78,7 @@ impl Queue {
             waiting.jobs.push_front(job);
         } else if waiting.more || waiting.asked || waiting.jobs.len() >= WINDOW {
             waiting.more = true;
+            waiting.missed |= waiting.asked;
         } else {
             waiting.jobs.push_back(job);
         }
@@ -98,7 +101,7 @@ impl Queue {
     ) {
         let Some(waiting) = self.lines.get_mut(&line) else { return };
         waiting.asked = false;
-        waiting.more = more;
+        waiting.more = more || std::mem::take(&mut waiting.missed);
         let here: HashSet<JobId> = waiting.jobs.iter().map(|job| job.id).collect();
         for mut job in jobs {
             if here.contains(&job.id) || known(job.id) || self.left.contains(&job.id) {
