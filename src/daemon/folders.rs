@@ -16,7 +16,7 @@ use crate::model::job::{AccountName, JobId};
 use crate::model::settle::{FolderKey, Quiet, Settle};
 use crate::store::{FolderRow, Store, Writer};
 use crate::text::shown;
-use crate::watch::ignore::TakeRules;
+use crate::watch::ignore::{PatternError, TakeRules};
 use crate::watch::{FolderSpec, Watch, WatchMode};
 
 /// Notices of the watching hand that wait at most; back-pressure reaches the scan.
@@ -48,7 +48,7 @@ pub(super) fn watch(
     clock: &Clock,
     once: &Option<mpsc::UnboundedSender<JobId>>,
     unwatch: &CancellationToken,
-) -> Result<(Intake, intake::Hints, JoinHandle<()>), globset::Error> {
+) -> Result<(Intake, intake::Hints, JoinHandle<()>), PatternError> {
     let mut settle = Settle::new();
     let (mut specs, mut folders) = (Vec::new(), Vec::new());
     for ((key, folder), row) in (0u32..).map(FolderKey).zip(&config.folders).zip(rows) {
@@ -104,7 +104,7 @@ pub fn spec_of(
     key: FolderKey,
     folder: &config::Folder,
     others: impl IntoIterator<Item = PathBuf>,
-) -> Result<FolderSpec, globset::Error> {
+) -> Result<FolderSpec, PatternError> {
     Ok(FolderSpec {
         key,
         path: folder.path.clone(),

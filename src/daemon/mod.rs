@@ -37,6 +37,7 @@ use crate::model::plan::PartSize;
 use crate::model::policy::Retry;
 use crate::status;
 use crate::store::{BootId, FolderRow, Store, StoreError, spawn_writer};
+use crate::watch::ignore::PatternError;
 
 /// How long the last commit may take when the service ends.
 const LAST_COMMIT: Duration = Duration::from_secs(10);
@@ -72,7 +73,7 @@ pub enum Error {
     },
     /// A pattern of a folder is none.
     #[error(transparent)]
-    Pattern(#[from] globset::Error),
+    Pattern(#[from] PatternError),
     /// A task that lives as long as the service ended.
     #[error("the {0} ended by itself; the service cannot go on without it")]
     Task(&'static str),

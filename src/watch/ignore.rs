@@ -10,6 +10,9 @@ use std::sync::LazyLock;
 
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 
+/// A pattern that is none.
+pub type PatternError = globset::Error;
+
 /// What a folder takes.
 #[derive(Clone, Debug)]
 pub struct TakeRules {
