@@ -510,6 +510,72 @@ fn a_file_that_trips_the_server_fails_alone_after_a_day() {
 }
 
 #[test]
+fn a_file_that_trips_the_server_does_not_keep_a_hold_alive() {
+    let down_until = Wall(1_800_000_000_000) + Duration::from_secs(30);
+    let mut world = World::with_fault(1e8, move |_, job, _, now| {
+        (now.wall < down_until || job == Some(JobId(1))).then(server_error)
+    });
+    for _ in 0..6 {
+        world.add(0, 1000);
+    }
+    world.boot();
+    world.run(2 * DAY);
+    assert_eq!(world.states(), BTreeMap::from([(State::Stored, 5), (State::Failed, 1)]));
+    assert_eq!((world.holds.len(), world.lifted), (1, 1));
+}
+
+#[test]
+fn a_job_that_comes_while_its_line_is_loaded_is_not_lost() {
+    let mut world = World::new(1e8);
+    let id = world.add(0, 1000);
+    let job = world.rows[&id].clone();
+    let line = Line { folder: FolderId(0), lane: true };
+    let asks = |effects: &[Effect]| {
+        effects.iter().any(|effect| matches!(effect, Effect::Refill(one, _) if *one == line))
+    };
+    assert!(asks(&world.board.apply(Event::Folders(vec![(FolderId(0), false)]), world.now)));
+    // The store was read before the job's row was committed.
+    assert!(!asks(&world.board.apply(Event::Enqueued(job), world.now)));
+    let read_before = Event::Refilled { line, jobs: Vec::new(), more: false, next_due: None };
+    assert!(asks(&world.board.apply(read_before, world.now)), "the line is asked for again");
+}
+
+#[test]
+fn twins_are_never_completed_at_the_same_time() {
+    let mut world = World::new(1e8);
+    for folder in 0..6 {
+        let id = world.add(folder, if folder % 2 == 0 { 1000 } else { 5 * MB });
+        world.rows.get_mut(&id).unwrap().subject.filename = "same".into();
+    }
+    world.boot();
+    while !world.board.is_done() {
+        world.one();
+        for bytes in [1000, 5 * MB] {
+            let completing = world.rows.values().filter(|row| {
+                row.stage.state() == State::Completing && row.subject.fingerprint.bytes == bytes
+            });
+            assert!(completing.count() <= 1);
+        }
+    }
+    world.assert_all_stored();
+}
+
+#[test]
+fn a_file_that_another_job_has_is_for_a_person_and_not_for_a_loop() {
+    let mut world = World::new(1e8);
+    let id = world.add(0, 1000);
+    world.boot();
+    while world.rows[&id].stage.state() != State::Completing {
+        world.one();
+    }
+    // What the engine does when the ledger refuses the row: the job is dropped and comes back as it is on disk.
+    let row = world.rows[&id].clone();
+    world.apply(Event::Dropped(id));
+    world.apply(Event::Contested(row));
+    assert_eq!(world.states(), BTreeMap::from([(State::Unresolved, 1)]));
+}
+
+#[test]
 fn a_file_that_is_too_large_for_the_link_says_so_after_three_uploads() {
     let mut world = World::new(0.1e6);
     world.add(0, 1000 * MB);
