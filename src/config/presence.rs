@@ -27,10 +27,9 @@ impl Config {
     pub fn check_folders(&self) -> Vec<Fault> {
         if self.folders.is_empty() {
             let place = self.source.clone().map_or(Place::Default, Place::File);
-            return vec![
-                Fault::new(place, "folder", "there is none to watch")
-                    .remedy("add a [[folder]] with path and purpose, or say --watch DIR --purpose P"),
-            ];
+            return vec![Fault::new(place, "folder", "there is none to watch").remedy(
+                "add a [[folder]] with path and purpose; `upspool run` also takes --watch DIR --purpose P",
+            )];
         }
         let mut faults: Vec<Fault> = self.folders.iter().filter_map(missing).collect();
         check_overlap(&self.folders, &self.store, real, &mut faults);

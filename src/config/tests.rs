@@ -571,7 +571,7 @@ fn folders_that_are_not_there_are_told_apart() {
     assert_eq!(
         case.lines(&case.config().check_folders()),
         [
-            "DIR/upspool.toml: folder: there is none to watch; add a [[folder]] with path and purpose, or say --watch DIR --purpose P"
+            "DIR/upspool.toml: folder: there is none to watch; add a [[folder]] with path and purpose; `upspool run` also takes --watch DIR --purpose P"
         ]
     );
     let file = case.write("file", "");

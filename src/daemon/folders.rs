@@ -25,8 +25,8 @@ const NOTICES: usize = 8;
 /// What becomes of what lies in a folder when it is first watched.
 pub(super) fn existing(folder: &config::Folder, row: &FolderRow) -> Existing {
     match folder.existing {
-        config::Existing::Skip => Existing::Skip { before: row.first_watched_at, scanned: row.scanned },
         _ if row.scanned => Existing::Met,
+        config::Existing::Skip => Existing::Skip,
         config::Existing::Upload => Existing::Upload,
         // Paused already, by a person or for what lay there.
         config::Existing::Auto if row.paused => Existing::Upload,

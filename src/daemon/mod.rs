@@ -87,6 +87,8 @@ impl Error {
             Error::Store(
                 StoreError::Corrupt { .. } | StoreError::Newer { .. } | StoreError::Unwritable { .. },
             ) => 78,
+            // Whoever holds it may end.
+            Error::Store(StoreError::Locked { .. }) => 75,
             Error::Store(_) | Error::System { .. } | Error::Task(_) => 1,
         }
     }
@@ -176,7 +178,6 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
         }
     };
     systemd::stopping();
-    info!(event = "stopping", "stopping");
     unwatch.cancel();
     for task in [&systemd_task, &keys_task] {
         task.abort();

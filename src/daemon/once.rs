@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::model::job::{Code, JobId, State};
 use crate::store::Store;
-use crate::text::shown;
+use crate::text::{shown, shown_bytes};
 
 /// What the lines said in all.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,7 +27,7 @@ pub(super) async fn print(store: Store, mut endings: mpsc::UnboundedReceiver<Job
         let replaced = record.state == State::Gone && code == Some(Code::FileChanged.as_str());
         outcome.failed |= !matches!(record.state, State::Stored | State::Skipped) && !replaced;
         let what = match (&record.file_id, code) {
-            (Some(file), _) => file.0.clone(),
+            (Some(file), _) => shown_bytes(file.0.as_bytes()),
             (None, Some(code)) => format!("{} {code}", record.state),
             (None, None) => record.state.to_string(),
         };

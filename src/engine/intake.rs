@@ -5,13 +5,13 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch as signal};
 use tokio::task::{JoinSet, spawn_blocking};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::live::{LiveChanging, LiveFolder};
 use super::{Idle, Message};
@@ -21,7 +21,7 @@ use crate::model::file::{Fingerprint, Look};
 use crate::model::job::{AccountName, Code, FolderId, JobId, Reason, State, Subject};
 use crate::model::plan;
 use crate::model::settle::{Decision, FolderKey, MOST_FILES, Observation, Quiet, Settle, Why};
-use crate::model::time::{Boot, Now, Wall};
+use crate::model::time::{Boot, Now};
 use crate::source::Source;
 use crate::store::{Applied, Arrival, Candidate, Known, Store, Write, Writer};
 use crate::text::{rfc3339, shown, size};
@@ -32,6 +32,9 @@ const LOOKS: usize = 128;
 
 /// Blocking threads that look at one folder at once: a hung file server holds them for ever.
 const LOOKERS: usize = 2;
+
+/// A run for what was there waits for so long for a file that is still written to.
+const IN_VAIN: Duration = Duration::from_secs(45);
 
 /// The longest time without a look at the clock.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -85,12 +88,7 @@ pub enum Existing {
     /// They are uploaded, unless they are many: then the folder begins paused.
     Guard,
     /// They become rows that say that they were there.
-    Skip {
-        /// When the folder was first watched: what changed before was there before.
-        before: Wall,
-        /// Whether all that lay there has been met, which tells it where the file system's clock is not ours.
-        scanned: bool,
-    },
+    Skip,
 }
 
 /// What intake works with.
@@ -122,6 +120,8 @@ pub struct Hints {
     /// Hints that were not taken up yet.
     owed: Arc<AtomicUsize>,
     idle: Idle,
+    /// What is not settled has been waited for, for long.
+    stuck: Arc<AtomicBool>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -149,6 +149,11 @@ impl Hints {
         self.owed.load(Ordering::SeqCst) == 0 && *self.idle.borrow()
     }
 
+    /// Whether each folder was scanned once, and all that is left are files that are written to for long.
+    pub fn is_stuck(&self) -> bool {
+        self.owed.load(Ordering::SeqCst) == 0 && self.stuck.load(Ordering::SeqCst)
+    }
+
     /// What people are shown.
     pub fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
@@ -167,13 +172,18 @@ pub struct Intake {
     again: mpsc::UnboundedReceiver<(FolderId, PathBuf)>,
     owed: Arc<AtomicUsize>,
     idle: signal::Sender<bool>,
+    stuck: Arc<AtomicBool>,
     seen: Arc<Mutex<Seen>>,
     looks: JoinSet<Looked>,
     /// Looks under way and files that wait for one, by folder: a file server that hangs keeps back its own folder only.
     looking: HashMap<FolderKey, (usize, VecDeque<PathBuf>)>,
     compares: JoinSet<(FolderKey, Settled, Known, bool)>,
-    /// Files of `existing = "skip"` that the first scan met, where their own times do not tell.
-    met_first: HashSet<(FolderKey, PathBuf)>,
+    /// Files of `existing = "skip"` that the first scan met and that are no rows yet.
+    met_first: HashMap<FolderKey, HashSet<PathBuf>>,
+    /// Folders whose first scan is over, but not yet written down.
+    closing: Vec<FolderKey>,
+    /// When this run began to watch.
+    started: Boot,
     /// Folders of which files found no room: scanned again when there is some.
     overflowed: HashSet<FolderKey>,
     /// Folders whose first scan of this run has not ended.
@@ -195,7 +205,9 @@ impl Intake {
         });
         let shown = Seen { folders: folders.collect(), ..Seen::default() };
         *seen.lock().unwrap_or_else(PoisonError::into_inner) = shown;
-        let handle = Hints { again, owed: owed.clone(), idle: is_idle, seen: seen.clone() };
+        let stuck = Arc::new(AtomicBool::new(false));
+        let handle =
+            Hints { again, owed: owed.clone(), idle: is_idle, stuck: stuck.clone(), seen: seen.clone() };
         let unscanned =
             (0..parts.folders.len()).filter_map(|key| u32::try_from(key).ok()).map(FolderKey).collect();
         let shown_at = parts.clock.now().boot;
@@ -204,11 +216,14 @@ impl Intake {
             again: hints,
             owed,
             idle,
+            stuck,
             seen,
             looks: JoinSet::new(),
             looking: HashMap::new(),
             compares: JoinSet::new(),
-            met_first: HashSet::new(),
+            met_first: HashMap::new(),
+            closing: Vec::new(),
+            started: shown_at,
             overflowed: HashSet::new(),
             unscanned,
             shown_at,
@@ -221,12 +236,14 @@ impl Intake {
         loop {
             self.look_at_due();
             self.scan_what_overflowed();
+            self.close_first_scans();
             self.show();
             let idle = self.unscanned.is_empty()
                 && self.parts.settle.is_empty()
                 && self.looks.is_empty()
                 && self.compares.is_empty()
                 && self.parts.notices.is_empty();
+            self.stuck.store(self.is_stuck(), Ordering::SeqCst);
             self.idle.send_if_modified(|value| std::mem::replace(value, idle) != idle);
             let now = self.parts.clock.now().boot;
             let wake = self.parts.settle.next_wake().map_or(LONGEST_SLEEP, |at| at.since(now));
@@ -277,14 +294,20 @@ impl Intake {
             }
         };
         let now = self.parts.clock.now();
-        let skips = matches!(
-            self.folder(key).map(|folder| folder.existing),
-            Some(Existing::Skip { scanned: false, .. })
-        );
+        let skips = self.folder(key).is_some_and(|folder| folder.existing == Existing::Skip);
         for file in unknown {
             let Some(look) = looks.get(&file.path) else { continue };
-            if skips && look.unchanged_for.is_none() && self.unscanned.contains(&key) {
-                self.met_first.insert((key, file.path.clone()));
+            if skips && self.unscanned.contains(&key) {
+                self.met_first.entry(key).or_default().insert(file.path.clone());
+            }
+            if file.known.is_none() {
+                debug!(
+                    event = "found",
+                    folder = name,
+                    path = shown(&file.path),
+                    bytes = look.fingerprint.bytes,
+                    "found"
+                );
             }
             let decision = self.parts.settle.observe(key, &file.path, Observation::Glimpsed(*look), now);
             if decision == Decision::NoRoom {
@@ -324,6 +347,16 @@ impl Intake {
         }
     }
 
+    /// Whether somebody who waits for the end of what was there waits in vain.
+    fn is_stuck(&self) -> bool {
+        let now = self.parts.clock.now().boot;
+        self.parts.once.is_some()
+            && self.unscanned.is_empty()
+            && self.compares.is_empty()
+            && !self.parts.settle.is_empty()
+            && self.parts.settle.changing().all(|file| now.since(file.since) >= IN_VAIN)
+    }
+
     fn scan_what_overflowed(&mut self) {
         if self.parts.settle.len() < MOST_FILES / 2 {
             for key in self.overflowed.drain() {
@@ -360,6 +393,11 @@ impl Intake {
         let mut settled = Vec::new();
         for (path, seen) in looked.files {
             let readable = !matches!(seen, Observation::Unreadable(_));
+            if seen == Observation::Absent
+                && let Some(met) = self.met_first.get_mut(&key)
+            {
+                met.remove(&path);
+            }
             let look = match &seen {
                 Observation::Present { look, .. } | Observation::Unreadable(look) => Some(*look),
                 _ => None,
@@ -374,15 +412,20 @@ impl Intake {
         }
     }
 
-    /// Whether the file is to be skipped: it lay there when the folder was first watched.
+    /// Whether the file is to be skipped: the first scan met it, and it did not come while that went on.
     fn existed(&mut self, key: FolderKey, path: &Path, look: &Look, now: Now) -> bool {
-        let met = self.met_first.remove(&(key, path.to_owned()));
-        let Some(Existing::Skip { before, .. }) = self.folder(key).map(|folder| folder.existing) else {
-            return false;
-        };
-        match look.unchanged_for {
-            Some(unchanged) => now.wall - unchanged < before,
-            None => met,
+        let met = self.met_first.get_mut(&key).is_some_and(|met| met.remove(path));
+        met && look.unchanged_for.is_none_or(|unchanged| now.boot - unchanged < self.started)
+    }
+
+    /// Writes down that the first scan of a folder is over, once all that it met has become rows.
+    fn close_first_scans(&mut self) {
+        let at = self.parts.clock.now().wall;
+        let done = |key: &FolderKey| self.met_first.get(key).is_none_or(HashSet::is_empty);
+        let (done, open) = std::mem::take(&mut self.closing).into_iter().partition::<Vec<_>, _>(done);
+        self.closing = open;
+        for folder in done.into_iter().filter_map(|key| self.folder(key)) {
+            self.parts.writer.send(Write::Scanned { folder: folder.id, at });
         }
     }
 
@@ -411,6 +454,14 @@ impl Intake {
         let mut fresh = Vec::with_capacity(unknown.len());
         for file in unknown {
             let Some(settled) = by_path.remove(&file.path) else { continue };
+            // Touched while it is sent: whether its bytes are others the job itself finds out before complete.
+            let touched = |known: &Known| {
+                matches!(known.state, State::Uploading | State::Completing)
+                    && known.fingerprint.differs_in_times_only(&settled.fingerprint)
+            };
+            if file.known.as_ref().is_some_and(touched) {
+                continue;
+            }
             if let Some(known) = file.known.filter(|known| may_be_same(known, &settled)) {
                 self.compare(key, &folder, settled, known);
                 continue;
@@ -476,7 +527,7 @@ impl Intake {
             return;
         }
         self.unscanned.retain(|key| *key != scanned.folder);
-        if matches!(folder.existing, Existing::Met | Existing::Skip { scanned: true, .. }) {
+        if folder.existing == Existing::Met {
             return;
         }
         if folder.existing == Existing::Guard {
@@ -500,12 +551,9 @@ impl Intake {
                 let _ = self.parts.engine.send(Message::Event(event)).await;
             }
         }
-        self.parts.writer.send(Write::Scanned { folder: folder.id, at: now.wall });
+        self.closing.push(scanned.folder);
         if let Some(folder) = self.folder_mut(scanned.folder) {
-            folder.existing = match folder.existing {
-                Existing::Skip { before, .. } => Existing::Skip { before, scanned: true },
-                _ => Existing::Met,
-            };
+            folder.existing = Existing::Met;
         }
     }
 

@@ -8,7 +8,7 @@ use tracing::{debug, info, warn};
 use super::operations::Operations;
 use crate::model::board::Context;
 use crate::model::job::{FolderId, JobId, Reason, Step, Subject};
-use crate::text::shown;
+use crate::text::{shown, shown_bytes};
 
 /// What the logs call folders.
 #[derive(Debug)]
@@ -56,24 +56,24 @@ impl Folders {
             }
             Step::PutOff { due, reason, attempts, .. } => {
                 let (code, due) = (reason.code.as_str(), crate::text::rfc3339(*due));
-                let words = &reason.message;
+                let words = safe(reason);
                 tell!(warn, "retry", { attempt = attempts, code, }, "failed, next try at {due}: {words}");
             }
             Step::Restarted { reason } => {
-                let (code, words) = (reason.code.as_str(), &reason.message);
+                let (code, words) = (reason.code.as_str(), safe(reason));
                 tell!(warn, "restart", { code, }, "starts again with a new Upload: {words}");
             }
             Step::Failed(reason) => {
-                let Reason { code, message, .. } = reason;
+                let (code, message) = (reason.code, safe(reason));
                 tell!(warn, "failed", { code = code.as_str(), }, "failed: {message}; {}", code.remedy());
             }
             Step::Unresolved { reason, candidates } => {
-                let (code, words) = (reason.code.as_str(), &reason.message);
+                let (code, words) = (reason.code.as_str(), safe(reason));
                 let count = candidates.len();
                 tell!(warn, "unresolved", { code, }, "nobody can tell which File it became, {count} may be: {words}");
             }
             Step::Gone(Some(reason)) => {
-                tell!(info, "gone", { code = reason.code.as_str(), }, "{}", reason.message);
+                tell!(info, "gone", { code = reason.code.as_str(), }, "{}", safe(reason));
             }
             Step::Gone(None) => tell!(info, "gone", {}, "vanished before it was sent"),
             Step::Cancelled => tell!(info, "cancelled", {}, "cancelled by the operator"),
@@ -84,4 +84,9 @@ impl Folders {
             }
         }
     }
+}
+
+/// A server's words on one line: they could forge a line of the log.
+fn safe(reason: &Reason) -> String {
+    shown_bytes(reason.message.as_bytes())
 }

@@ -26,10 +26,11 @@ use self::journal::Folders;
 use self::live::Live;
 use self::operations::Operations;
 use crate::clock::Clock;
-use crate::model::board::{Board, Context, Effect, Event, Line};
+use crate::model::board::{Board, Context, Effect, Event, Line, Scope};
 use crate::model::job::{Code, FolderId, JobId, Reason, Stage, State};
 use crate::model::time::{Boot, Wall};
 use crate::store::{Health, HistoryRow, Store, Write, WriteError, Writer};
+use crate::text::shown_bytes;
 
 /// The longest time without a look at the clock: a machine that slept wakes with all its timers late.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -194,13 +195,18 @@ impl Engine {
                 Effect::Answer { request, done, text } => self.answer(request, done, text),
                 Effect::Held(scope, hold) => {
                     let code = hold.reason.code;
+                    let account = match &scope {
+                        Scope::Account(account) => Some(account.0.as_str()),
+                        Scope::Server(_) | Scope::Store => None,
+                    };
                     warn!(
                         event = "hold",
+                        account,
                         code = code.as_str(),
                         status = hold.reason.status,
                         request_id = hold.reason.request_id.as_deref(),
                         "sending stopped for the {scope}: {}; {}",
-                        hold.reason.message,
+                        shown_bytes(hold.reason.message.as_bytes()),
                         code.remedy(),
                     );
                 }
@@ -278,14 +284,15 @@ impl Engine {
     /// Whether a run for what was there is over.
     fn end_of_once(&self) -> Option<End> {
         self.parts.once.as_ref()?;
-        if !self.parts.hints.is_idle() || !self.messages.is_empty() {
+        let stuck = self.parts.hints.is_stuck();
+        if !(self.parts.hints.is_idle() || stuck) || !self.messages.is_empty() {
             return None;
         }
         let board = &self.parts.board;
         let paused = self.parts.folders.keys().any(|folder| board.is_paused(*folder));
         let needs_person = board.holds().any(|(_, hold)| needs_person(hold.reason.code));
         if board.is_done() {
-            Some(if paused { End::Waiting } else { End::Done })
+            Some(if paused || stuck { End::Waiting } else { End::Done })
         } else if needs_person && board.is_quiet() {
             Some(End::Waiting)
         } else {
@@ -296,7 +303,7 @@ impl Engine {
 
 /// Whether a hold for this reason ends only when somebody does something.
 fn needs_person(code: Code) -> bool {
-    matches!(code, Code::KeyRejected | Code::Forbidden | Code::QuotaExhausted)
+    matches!(code, Code::KeyRejected | Code::Forbidden | Code::QuotaExhausted | Code::BadAnswer)
 }
 
 /// What the history keeps of a step's circumstances.

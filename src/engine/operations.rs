@@ -21,7 +21,10 @@ use crate::model::board::{Done, Event, Grant, OperationId, Outcome, Work};
 use crate::model::failure::{Facts, Failure, SourceFailure};
 use crate::model::file::Digest;
 use crate::model::job::{AccountName, FolderId, JobId, Subject};
+use crate::model::settle::Observation;
 use crate::source::{Source, Still};
+use crate::watch::kind::FolderKind;
+use crate::watch::look;
 
 /// What operations work with: the hands, and what they have under way.
 #[derive(Debug)]
@@ -130,26 +133,28 @@ impl Operations {
         };
         match &grant.work {
             Work::Create(subject) => create(client, subject).await,
-            Work::Part { subject, upload, range, .. } => {
-                let source = self.open(subject).await?;
+            Work::Part { subject, upload, range, begun, .. } => {
+                let source = self.open(subject, *begun).await?;
                 let (part, digest, facts) = send(client, upload, &source, range.clone(), progress).await?;
                 Ok((Done::PartStored(part, digest), Some(facts)))
             }
             Work::Whole { subject, upload, checksum } => {
-                let source = self.open(subject).await?;
+                let source = self.open(subject, false).await?;
                 let md5 = if *checksum { Some(source.md5().await.map_err(Failure::Source)?) } else { None };
                 let range = 0..subject.fingerprint.bytes;
                 let (part, digest, facts) = send(client, upload, &source, range.clone(), progress).await?;
                 verify(&source, &[(range, digest)]).await?;
+                self.nobody_writes(subject).await?;
                 Ok((Done::WholeStored(part, digest, md5), Some(facts)))
             }
             Work::Hash(subject) => {
-                let source = self.open(subject).await?;
+                let source = self.open(subject, true).await?;
                 Ok((Done::Hashed(source.md5().await.map_err(Failure::Source)?), None))
             }
             Work::Verify { subject, sent } => {
                 let source = self.open_changed(subject, sent).await?;
                 verify(&source, sent).await?;
+                self.nobody_writes(subject).await?;
                 Ok((Done::Verified, None))
             }
             Work::Complete { upload, parts, md5 } => {
@@ -167,14 +172,29 @@ impl Operations {
         }
     }
 
-    /// Opens the file as exactly the version that was queued.
-    async fn open(&self, subject: &Subject) -> Result<Source, Failure> {
+    /// Opens the file as the version that was queued. A chmod or a hard link changes nothing of it; where only the time of
+    /// its content differs, and Parts of it were sent, their digests tell before complete.
+    async fn open(&self, subject: &Subject, begun: bool) -> Result<Source, Failure> {
         let source = self.open_any(subject).await?;
-        match source.is(&subject.fingerprint) {
-            Ok(()) => Ok(source),
-            // A touch, a chmod or a hard link: the bytes are compared before complete.
-            Err(_) if source.fingerprint().differs_in_times_only(&subject.fingerprint) => Ok(source),
-            Err(failure) => Err(Failure::Source(failure)),
+        let (there, queued) = (source.fingerprint(), &subject.fingerprint);
+        let harmless = there.differs_in_times_only(queued) && (begun || there.mtime_ns == queued.mtime_ns);
+        if there == queued || harmless { Ok(source) } else { Err(Failure::Source(SourceFailure::Changed)) }
+    }
+
+    /// Before complete: does anybody have the file open for writing? Where that cannot be told, the MD5 has to do.
+    async fn nobody_writes(&self, subject: &Subject) -> Result<(), Failure> {
+        let Some(root) = self.folders.get(&subject.folder).cloned() else { return Ok(()) };
+        let (path, wall) = (subject.path.clone(), self.clock.now().wall);
+        let looked = spawn_blocking(move || {
+            let kind = FolderKind::probe(&root).unwrap_or(FolderKind::UNKNOWN);
+            Ok(look(&root, &path, &kind, wall))
+        });
+        match flatten(looked.await)? {
+            Observation::OpenForWriting(_) => {
+                let message = "somebody has it open for writing".to_owned();
+                Err(Failure::Source(SourceFailure::Unreachable { message }))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -184,7 +204,7 @@ impl Operations {
         subject: &Subject,
         sent: &[(Range<u64>, Digest)],
     ) -> Result<Source, Failure> {
-        let source = self.open(subject).await?;
+        let source = self.open(subject, true).await?;
         if source.is(&subject.fingerprint).is_err() {
             compare(&source, sent).await?;
         }

@@ -131,6 +131,11 @@ fn judge_refusal(
         429 => paced(situation, facts, because(Code::RateLimited), Blame::Pace),
         503 => paced(situation, facts, because(Code::ServerError), Blame::Server),
         413 if operation == Operation::Part => Verdict::SmallerParts(because(Code::FileRejected)),
+        // What answers there is not the API, or it has moved: no fault of any file. A redirect is never followed.
+        300..=399 => paced(situation, facts, because(Code::BadAnswer), Blame::Server),
+        404 | 405 if operation == Operation::Create => {
+            paced(situation, facts, because(Code::BadAnswer), Blame::Server)
+        }
         status if retryable(status, facts.should_retry) => {
             paced(situation, facts, because(Code::ServerError), Blame::Server)
         }
@@ -306,7 +311,8 @@ mod tests {
             (Complete, 400, None, again, ("reject", FileRejected)),
             (Complete, 400, None, doubt, ("unresolved", CompleteUnresolved)),
             (Complete, 404, None, doubt, ("unresolved", CompleteUnresolved)),
-            (Part, 302, None, CALM, ("restart", FileRejected)),
+            (Part, 302, None, CALM, ("retry", BadAnswer)),
+            (Create, 404, None, Situation { deadline: None, ..CALM }, ("retry", BadAnswer)),
         ] {
             let failure = refused(status, code, Facts::default());
             let verdict = judge(operation, &failure, &situation, Boot(0));

@@ -24,6 +24,8 @@ impl Lock {
             .write(true)
             .create(true)
             .truncate(false)
+            // A link that somebody laid there must not have its target emptied.
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
             .mode(0o640)
             .open(&path)
             .map_err(unwritable)?;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::Read;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -170,8 +170,16 @@ fn looks_like_a_database(path: &Path) -> Result<()> {
 
 /// Only the owner writes; the operators' group may look.
 fn make_directory(state_dir: &Path) -> Result<()> {
-    if state_dir.is_dir() {
-        // Somebody made it, with the modes that they want.
+    if let Ok(metadata) = fs::metadata(state_dir)
+        && metadata.is_dir()
+    {
+        // Somebody made it, with the modes that they want; but whoever may write to it may swap the store.
+        let mine = metadata.uid() == rustix::process::geteuid().as_raw();
+        if !mine || metadata.mode() & 0o002 != 0 {
+            let message =
+                "belongs to another user, or everybody may write to it: who can, could swap the ledger";
+            return Err(StoreError::Unwritable { path: state_dir.to_owned(), message: message.to_owned() });
+        }
         return Ok(());
     }
     DirBuilder::new()

@@ -199,3 +199,74 @@ async fn twins_are_completed_one_after_the_other_and_both_stored() {
     bench.assert_ledger_is_the_truth().await;
     assert!(log.iter().all(|line| line["level"] != "ERROR"), "{log:#?}");
 }
+
+#[tokio::test]
+async fn a_touch_while_it_is_sent_is_no_other_version() {
+    let mut bench = Bench::new().await;
+    bench.tables = "[upload]\nparallel_parts = 2\npart_size = \"1 MiB\"\n".into();
+    let path = bench.drop_file("a.bin", &noise(6 * MIB, 1));
+    let hold = bench
+        .emulator
+        .hold(upspool_emulator::Calls::of(Operation::Part).nth(4), upspool_emulator::Point::Before);
+    let service = bench.start();
+    hold.reached().await;
+    service.wait_event("part-stored").await;
+    let later = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    std::fs::File::options().append(true).open(&path).unwrap().set_modified(later).unwrap();
+    bench.drop_file("second.txt", b"comes after the touch was seen");
+    service.wait_stored(1).await;
+    hold.release();
+    service.wait_stored(2).await;
+    service.stop().await;
+    assert_eq!(bench.emulator.files().len(), 2);
+    assert_eq!(bench.record("a.bin").await.state, State::Stored);
+    assert_eq!(bench.emulator.requests_of(Operation::Part).len(), 6 + 1, "no Part goes twice");
+    assert_eq!(bench.once(&[]).await.1, "", "nor is it sent by a later run");
+    bench.assert_ledger_is_the_truth().await;
+}
+
+#[tokio::test]
+async fn what_is_written_to_again_before_it_is_sent_is_not_stored_half() {
+    use std::io::{Seek, Write};
+    for size in [200_000, 3 * MIB] {
+        let bench = Bench::new().await;
+        let path = bench.drop_file("a.bin", &vec![0; size]);
+        let hold = bench
+            .emulator
+            .hold(upspool_emulator::Calls::of(Operation::Create).nth(1), upspool_emulator::Point::After);
+        let service = bench.start();
+        hold.reached().await;
+        let mut writer = std::fs::File::options().write(true).open(&path).unwrap();
+        writer.write_all(&noise(size / 2, 1)).unwrap();
+        hold.release();
+        service.wait_event("gone").await;
+        writer.seek(std::io::SeekFrom::Start(0)).unwrap();
+        writer.write_all(&noise(size, 2)).unwrap();
+        drop(writer);
+        service.wait_stored(1).await;
+        service.stop().await;
+        let files = bench.emulator.files();
+        assert_eq!(files.len(), 1, "{size}");
+        assert_eq!(
+            files[0].sha256.as_deref(),
+            Some(crate::harness::sha256(&noise(size, 2)).as_str()),
+            "{size}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_moved_in_later_is_new_even_where_existing_files_are_skipped() {
+    let mut bench = Bench::new().await;
+    bench.folder = "existing = \"skip\"\n".into();
+    std::fs::create_dir(bench.path("stage")).unwrap();
+    std::fs::write(bench.path("stage").join("a.txt"), b"made before the service").unwrap();
+    bench.drop_file("old.txt", b"old");
+    let service = bench.start();
+    service.wait_event("skipped").await;
+    std::fs::rename(bench.path("stage"), bench.path("drop").join("batch")).unwrap();
+    service.wait_stored(1).await;
+    service.stop().await;
+    assert_eq!(bench.record("batch/a.txt").await.state, State::Stored);
+    assert_eq!(bench.once(&[]).await.1, "");
+}

@@ -60,7 +60,7 @@ async fn a_second_service_says_who_holds_the_lock() {
     let service = bench.start();
     service.wait_event("ready").await;
     let second = bench.command(&["run"]).output().unwrap();
-    assert_eq!(second.status.code(), Some(1));
+    assert_eq!(second.status.code(), Some(75));
     let words = String::from_utf8(second.stderr).unwrap();
     let pid = service.child.id().to_string();
     assert!(words.contains(&pid), "{words}");

@@ -161,16 +161,34 @@ async fn quota_and_rate_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed_with_the_key() {
+async fn a_redirect_is_not_followed_with_the_key_and_fails_no_file() {
     let thief = Emulator::builder().start().await.unwrap();
     let bench = Bench::new().await;
     let target = format!("{}/uploads", thief.base_url());
-    bench.emulator.fault(Calls::of(Operation::Create).meet(Reply::status(307).header("location", &target)));
-    bench.drop_file("a", b"x");
-    let (code, printed, _) = bench.once(&[]).await;
-    assert_eq!(code, 1, "{printed}");
+    bench.emulator.fault(Calls::any().meet(Reply::status(307).header("location", &target)));
+    for name in ["a", "b", "c"] {
+        bench.drop_file(name, b"x");
+    }
+    let (code, printed, log) = bench.once(&[]).await;
+    assert_eq!((code, printed.as_str()), (75, ""));
     assert!(thief.requests().is_empty());
-    assert!(printed.starts_with("failed file-rejected\t"), "{printed}");
+    assert!(log.iter().any(|line| line["event"] == "hold" && line["code"] == "bad-answer"), "{log:#?}");
+    assert!(bench.records().await.iter().all(|record| record.state == State::Queued));
+}
+
+#[tokio::test]
+async fn a_server_cannot_forge_a_line_of_the_log() {
+    let bench = Bench::new().await;
+    let forged = "bad\r\n2026-11-22T00:00:00Z  INFO stored as file-FAKE\u{202e}";
+    bench.emulator.fault(Calls::of(Operation::Create).meet(Reply::status(400).message(forged)));
+    bench.drop_file("a", b"x");
+    let mut command = bench.command(&["run", "--once"]);
+    command.env("UPSPOOL__LOG__FORMAT", "text");
+    let output = command.output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(log.contains("bad\\x0d\\x0a2026"), "{log}");
+    assert!(!log.lines().any(|line| line.starts_with("2026-11-22T00:00:00Z")), "{log}");
+    assert!(!log.contains('\u{202e}'));
 }
 
 #[tokio::test]
@@ -193,7 +211,7 @@ async fn a_proxy_that_refuses_large_bodies_gets_smaller_parts() {
 #[tokio::test]
 async fn a_stalled_part_is_given_up_and_sent_again() {
     let mut bench = Bench::new().await;
-    bench.api = "stall_timeout = \"500ms\"\nanswer_timeout = \"1s\"\n".into();
+    bench.api = "stall_timeout = \"1s\"\nanswer_timeout = \"10s\"\n".into();
     bench.emulator.fault(Calls::of(Operation::Part).nth(1).meet(Action::stall(Point::Body(100_000))));
     bench.drop_file("large.bin", &noise(24 * MIB, 1));
     let service = bench.start();

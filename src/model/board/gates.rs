@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::Duration;
 
-use super::super::job::{AccountName, JobId, Reason};
+use super::super::failure::Operation;
+use super::super::job::{AccountName, Code, JobId, Reason};
 use super::super::time::{Boot, Now, Wall};
 use super::{Limits, OperationId};
 
@@ -65,9 +66,17 @@ pub struct Hold {
     pub probes: u32,
     wait: Duration,
     probing: Option<OperationId>,
+    /// The request that was refused.
+    operation: Operation,
 }
 
 impl Hold {
+    /// Whether a good answer to `operation` shows that it is over. A Part that is taken says nothing of the money for the
+    /// next Upload.
+    fn is_lifted_by(&self, operation: Operation) -> bool {
+        !matches!(self.reason.code, Code::QuotaExhausted | Code::Forbidden) || self.operation == operation
+    }
+
     /// Whether `operation` is the one that was let through.
     pub(super) fn is_probed_by(&self, operation: OperationId) -> bool {
         self.probing == Some(operation)
@@ -150,7 +159,13 @@ impl Gates {
     }
 
     /// Begins a hold; nothing if there is one already.
-    pub(super) fn begin(&mut self, scope: Scope, reason: Reason, now: Now) -> Option<Hold> {
+    pub(super) fn begin(
+        &mut self,
+        scope: Scope,
+        reason: Reason,
+        operation: Operation,
+        now: Now,
+    ) -> Option<Hold> {
         self.streaks.remove(&scope);
         if self.holds.contains_key(&scope) {
             return None;
@@ -163,6 +178,7 @@ impl Gates {
             probes: 0,
             wait: FIRST_PROBE,
             probing: None,
+            operation,
         };
         self.holds.insert(scope, hold.clone());
         Some(hold)
@@ -207,7 +223,13 @@ impl Gates {
     }
 
     /// A good answer: whatever failed before, these scopes work. Returns the holds that it lifts.
-    pub(super) fn succeeded(&mut self, account: &AccountName, server: &str, parallel: usize) -> Vec<Scope> {
+    pub(super) fn succeeded(
+        &mut self,
+        account: &AccountName,
+        server: &str,
+        operation: Operation,
+        parallel: usize,
+    ) -> Vec<Scope> {
         if let Some(pace) = self.pace.get_mut(account) {
             pace.good += 1;
             if pace.good >= GROW_AFTER {
@@ -223,7 +245,7 @@ impl Gates {
             .into_iter()
             .filter(|scope| {
                 self.streaks.remove(scope);
-                self.holds.contains_key(scope)
+                self.holds.get(scope).is_some_and(|hold| hold.is_lifted_by(operation))
             })
             .collect()
     }

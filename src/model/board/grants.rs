@@ -312,7 +312,8 @@ fn work(task: &Task, kind: Kind, checksum: bool) -> Option<Work> {
         Kind::Part(index) => {
             let session = session?;
             let range = session.parts.get(index)?.range.clone();
-            Work::Part { subject: subject(), upload: session.upload.clone(), index, range }
+            let begun = session.stored_parts() > 0;
+            Work::Part { subject: subject(), upload: session.upload.clone(), index, range, begun }
         }
         Kind::Whole => Work::Whole { subject: subject(), upload: session?.upload.clone(), checksum },
         Kind::Hash => Work::Hash(subject()),

@@ -210,6 +210,8 @@ pub enum Work {
         index: usize,
         /// Its bytes.
         range: Range<u64>,
+        /// Whether other Parts of it are stored, with whose digests the whole is compared before complete.
+        begun: bool,
     },
     /// The one Part of a small file, with MD5 if asked for, and the check that the file is still this version.
     Whole {
@@ -293,6 +295,8 @@ pub struct Board {
     part_caps: HashMap<String, u64>,
     random: Random,
     stopping: bool,
+    /// When all that could start was last started: what came due since is still to be looked at.
+    filled_at: Boot,
     effects: Vec<Effect>,
 }
 
@@ -349,6 +353,7 @@ impl Board {
             part_caps: HashMap::new(),
             random: Random(seed | 1),
             stopping: false,
+            filled_at: Boot(i64::MIN),
             effects: Vec::new(),
         }
     }
@@ -365,6 +370,8 @@ impl Board {
                 let known = |id: JobId| self.tasks.contains_key(&id);
                 self.queue.refilled(line, jobs, more, next_due, known);
             }
+            // A refill may have brought it already.
+            Event::Enqueued(job) if self.tasks.contains_key(&job.id) => {}
             Event::Enqueued(job) => self.queue.push(job),
             Event::Done(id, outcome) => self.finished(id, outcome, now),
             Event::Committed(id) => {
@@ -381,12 +388,13 @@ impl Board {
             Event::Folders(folders) => self.queue.set_folders(&folders),
             Event::Paused { folder, paused } => self.queue.set_paused(folder, paused),
             Event::Store(Ok(())) => self.lift(&Scope::Store, now),
-            Event::Store(Err(reason)) => self.hold(Scope::Store, reason, now),
+            Event::Store(Err(reason)) => self.hold(Scope::Store, reason, Operation::ListFiles, now),
             Event::Renewed(account) => self.gates.probe_now(&Scope::Account(account), now.boot),
             Event::Stopping => self.stopping = true,
             Event::Tick => {}
         }
         self.fill(now);
+        self.filled_at = now.boot;
         std::mem::take(&mut self.effects)
     }
 
@@ -403,7 +411,7 @@ impl Board {
             [Some(task.not_before), deadline]
         });
         let due = self.queue.next_due().map(|due| now.boot_at(due));
-        tasks.chain([due]).flatten().chain(self.gates.wakes()).filter(|at| *at > now.boot).min()
+        tasks.chain([due]).flatten().chain(self.gates.wakes()).filter(|at| *at > self.filled_at).min()
     }
 
     /// Whether no operation is under way: after [`Event::Stopping`], whether the service may end.
@@ -476,8 +484,8 @@ impl Board {
         }
     }
 
-    fn hold(&mut self, scope: Scope, reason: Reason, now: Now) {
-        if let Some(hold) = self.gates.begin(scope.clone(), reason, now) {
+    fn hold(&mut self, scope: Scope, reason: Reason, operation: Operation, now: Now) {
+        if let Some(hold) = self.gates.begin(scope.clone(), reason, operation, now) {
             for task in
                 self.tasks.values_mut().filter(|task| scope.covers(&task.job.subject.account, &self.limits))
             {

@@ -27,7 +27,12 @@ impl Board {
         let server = self.server_of(&running.account);
         let answered = outcome.facts.is_some() && outcome.result.is_ok();
         if answered {
-            for scope in self.gates.succeeded(&running.account, &server, self.limits.parallel_parts) {
+            for scope in self.gates.succeeded(
+                &running.account,
+                &server,
+                running.kind.operation(),
+                self.limits.parallel_parts,
+            ) {
                 self.lift(&scope, now);
             }
         }
@@ -36,6 +41,10 @@ impl Board {
         if running.kind == Kind::Probe {
             self.probed(&running, &outcome, now);
             return;
+        }
+        if let (true, Some(job), Ok(Done::Created(upload))) = (running.stale, running.job, &outcome.result) {
+            // Its job went on without it: nobody will use this Upload.
+            self.cancel_upload(job, running.account.clone(), upload.id.clone());
         }
         let Some(job) = running.job.filter(|_| !running.stale && running.kind != Kind::Cancel) else {
             return;
@@ -51,7 +60,9 @@ impl Board {
             return;
         }
         let context = Context {
-            operation: Some(running.kind.operation()),
+            // Hashing and looking are no requests.
+            operation: Some(running.kind.operation())
+                .filter(|_| !matches!(running.kind, Kind::Hash | Kind::Verify)),
             facts: outcome
                 .facts
                 .clone()
@@ -223,7 +234,7 @@ impl Board {
             Verdict::Reject(reason) => self.fail(id, reason, context),
             Verdict::Vanished(reason) => self.vanished(id, reason, context),
             Verdict::Hold(reason) => {
-                self.hold(Scope::Account(running.account.clone()), reason, now);
+                self.hold(Scope::Account(running.account.clone()), reason, operation, now);
                 if let Some(task) = self.tasks.get_mut(&id) {
                     task.not_before = now.boot;
                 }
@@ -274,7 +285,7 @@ impl Board {
                 true
             }
             Streak::Several => {
-                self.hold(scope, reason.clone(), now);
+                self.hold(scope, reason.clone(), running.kind.operation(), now);
                 if let Some(task) = self.tasks.get_mut(&id) {
                     task.not_before = now.boot;
                 }
@@ -299,10 +310,10 @@ impl Board {
         };
         match policy::judge(Operation::ListFiles, failure, &situation, now.boot) {
             Verdict::Retry { reason, blame: Blame::Server, .. } => {
-                self.hold(Scope::Server(self.server_of(&running.account)), reason, now);
+                self.hold(Scope::Server(self.server_of(&running.account)), reason, Operation::ListFiles, now);
             }
             Verdict::Retry { reason, blame: Blame::Account, .. } | Verdict::Hold(reason) => {
-                self.hold(Scope::Account(running.account.clone()), reason, now);
+                self.hold(Scope::Account(running.account.clone()), reason, Operation::ListFiles, now);
             }
             // Refused in some other way: the server lives, so what fails is the job's own.
             _ => {}

@@ -1,7 +1,8 @@
 //! What commands ask for. A request is one more event, so that `cancel` against a complete under way is a cell of the
 //! table and not a race.
 
-use super::super::job::{FolderId, Job, JobId, Stage, Step};
+use super::super::job::{Code, FolderId, Job, JobId, Stage, Step};
+use super::super::plan::MAX_FILE_BYTES;
 use super::super::time::Now;
 use super::task::Task;
 use super::{Board, Context, Effect};
@@ -70,6 +71,11 @@ impl Board {
                 "job {} is {state}; only failed, cancelled and skipped jobs can be tried again",
                 id.0
             ));
+        }
+        let bytes = job.subject.fingerprint.bytes;
+        if bytes == 0 || bytes > MAX_FILE_BYTES {
+            let code = if bytes == 0 { Code::FileEmpty } else { Code::FileTooLarge };
+            return Err(format!("job {} cannot be sent ({code}): {}", id.0, code.remedy()));
         }
         self.step_of(job, Step::Requeued);
         if let Some(task) = self.tasks.remove(&id) {

@@ -496,6 +496,25 @@ fn one_account_without_quota_stops_no_other() {
 }
 
 #[test]
+fn a_part_that_is_taken_says_nothing_of_the_money_for_the_next_upload() {
+    let refused = |work: &Work| {
+        matches!(work, Work::Create(subject) if subject.fingerprint.bytes < MB).then(|| Failure::Refused {
+            facts: Facts { status: 429, ..Facts::default() },
+            kind: Some("insufficient_quota".into()),
+            code: None,
+            message: "money".into(),
+        })
+    };
+    let mut world = World::with_fault(1e7, move |work, _, _, _| refused(work));
+    world.add(0, 400 * MB);
+    world.add(0, 1000);
+    world.boot();
+    world.run(Duration::from_secs(7200));
+    // The large file's own create may be answered just after, and does say so; its Parts do not.
+    assert!(world.holds.len() <= 2 && world.lifted <= 1, "the hold flaps: {:?}", world.holds);
+}
+
+#[test]
 fn a_file_that_trips_the_server_fails_alone_after_a_day() {
     let mut world =
         World::with_fault(1e8, |_, job, _, _| job.filter(|job| job.0 == 3).map(|_| server_error()));
@@ -538,6 +557,22 @@ fn a_job_that_comes_while_its_line_is_loaded_is_not_lost() {
     assert!(!asks(&world.board.apply(Event::Enqueued(job), world.now)));
     let read_before = Event::Refilled { line, jobs: Vec::new(), more: false, next_due: None };
     assert!(asks(&world.board.apply(read_before, world.now)), "the line is asked for again");
+}
+
+#[test]
+fn what_comes_due_between_two_looks_at_the_clock_is_not_forgotten() {
+    let mut world = World::with_fault(1e8, |work, _, _, now| {
+        (matches!(work, Work::Create(_)) && now.wall < Wall(1_800_000_010_000)).then(server_error)
+    });
+    world.add(0, 1000);
+    world.boot();
+    while world.board.next_wake(world.now).is_none() {
+        world.one();
+    }
+    let due = world.board.next_wake(world.now).expect("the job was put off");
+    // The loop was busy until after that time.
+    world.now = world.now + due.since(world.now.boot) + Duration::from_millis(5);
+    assert_eq!(world.board.next_wake(world.now), Some(due), "and still wants to be woken for it");
 }
 
 #[test]
