@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::Stream;
-use reqwest::header::CONTENT_LENGTH;
+use reqwest::header::{ACCEPT, CONTENT_LENGTH};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Body, Method, RequestBuilder};
 use secrecy::SecretString;
@@ -19,7 +19,7 @@ use tokio::time::sleep;
 
 use super::body::{Gauge, metered};
 use super::connect::{ClientError, Connections};
-use super::exchange::{LIST, ONE, exchange};
+use super::exchange::{LIST, ONE, exchange, stream};
 use super::key::Key;
 use super::server::Server;
 use super::wire;
@@ -146,6 +146,19 @@ impl Client {
     pub async fn get_file(&self, file: &FileId) -> Result<(RemoteFile, Facts), Failure> {
         let call = self.small(Method::GET, &["files", &file.0], &[]);
         call.answer(ONE, |body| wire::file(body, file)).await
+    }
+
+    /// `GET /files/{id}/content`, handed to `take` as it comes, until that says that the rest is not wanted. Whether the
+    /// content came to its end. A server that sends no byte for `[api] stall_timeout` is given up.
+    pub async fn content(
+        &self,
+        file: &FileId,
+        take: impl FnMut(&[u8]) -> bool + Send,
+    ) -> Result<(bool, Facts), Failure> {
+        let call = self.small(Method::GET, &["files", &file.0, "content"], &[]);
+        let request = call.request.header(ACCEPT, "*/*");
+        let streamed = Box::pin(stream(request, call.patience, self.server.stall_timeout, take));
+        streamed.await.map_err(|failure| call.key.hidden_in(failure))
     }
 
     fn small(

@@ -3,8 +3,10 @@
 use std::error::Error;
 use std::io;
 use std::pin::pin;
+use std::time::Duration;
 
 use reqwest::{RequestBuilder, Response};
+use tokio::time::timeout;
 
 use super::pacing;
 use super::refusal::{beginning, cut, refused};
@@ -70,6 +72,38 @@ pub(super) async fn exchange(
     }
     let message = format!("more than {limit} bytes: {}", beginning(&body, SHOWN));
     Err(Failure::BadAnswer { facts, message })
+}
+
+/// Sends `request` and hands the body of the answer to `take` as it comes. Until the answer begins, `patience` says how
+/// long; then no byte may be missing for `stall`.
+pub(super) async fn stream(
+    request: RequestBuilder,
+    patience: impl Future<Output = Failure>,
+    stall: Duration,
+    mut take: impl FnMut(&[u8]) -> bool,
+) -> Result<(bool, Facts), Failure> {
+    let mut patience = pin!(patience);
+    let mut answer = tokio::select! {
+        biased;
+        answer = request.send() => answer.map_err(lost)?,
+        failure = &mut patience => return Err(failure),
+    };
+    let facts = pacing::facts(answer.status().as_u16(), answer.headers());
+    if !answer.status().is_success() {
+        let mut body = Vec::new();
+        // The status is worth more than why its body is not whole.
+        let _ = timeout(stall, read(&mut answer, &mut body, ONE)).await;
+        return Err(refused(facts, answer.headers(), &body));
+    }
+    loop {
+        match timeout(stall, answer.chunk()).await {
+            Err(_) => return Err(Failure::Stalled),
+            Ok(Err(error)) => return Err(lost(error)),
+            Ok(Ok(None)) => return Ok((true, facts)),
+            Ok(Ok(Some(chunk))) if take(&chunk) => {}
+            Ok(Ok(Some(_))) => return Ok((false, facts)),
+        }
+    }
 }
 
 /// Whether the whole body is in `body`, rather than the first `limit` bytes of more.

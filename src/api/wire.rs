@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::client::NewUpload;
-use crate::model::answer::{FileId, FilePage, PartId, RemoteFile, Upload, UploadId, UploadStatus};
+use crate::model::answer::{
+    FileId, FilePage, FileStatus, PartId, RemoteFile, Upload, UploadId, UploadStatus,
+};
 
 /// The longest id that is taken, in bytes. The longest seen have some 100.
 const ID: usize = 512;
@@ -160,6 +162,7 @@ struct WireFile {
     created_at: Value,
     #[serde(default)]
     expires_at: Value,
+    status: Option<String>,
 }
 
 impl WireFile {
@@ -171,6 +174,11 @@ impl WireFile {
             filename: self.filename.unwrap_or_default(),
             purpose: self.purpose.unwrap_or_default(),
             expires_at: number(&self.expires_at),
+            status: match self.status.as_deref() {
+                None | Some("uploaded" | "processed") => FileStatus::Ready,
+                Some("error" | "failed") => FileStatus::Broken,
+                Some(_) => FileStatus::Busy,
+            },
         })
     }
 }

@@ -73,6 +73,7 @@ fn reason_of(config: &Config, failure: Failure, now: Boot) -> Reason {
         attempts: 0,
         deadline: None,
         doubt: Doubt::None,
+        waited_out: false,
         refused_before: false,
         random: 0.0,
     };
@@ -81,7 +82,8 @@ fn reason_of(config: &Config, failure: Failure, now: Boot) -> Reason {
         // No file is concerned here, so the address must be.
         Verdict::Restart(reason)
         | Verdict::SmallerParts(reason)
-        | Verdict::Unresolved(reason)
+        | Verdict::Inquire(reason)
+        | Verdict::Refused(reason)
         | Verdict::Reject(reason)
         | Verdict::Vanished(Some(reason)) => Reason { code: Code::BadAnswer, ..reason },
         Verdict::Vanished(None) => Reason::local(Code::Internal, failure.to_string()),

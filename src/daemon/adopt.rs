@@ -5,7 +5,7 @@ use tracing::warn;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::model::job::{AccountName, Code, Reason, Stage, Step};
+use crate::model::job::{AccountName, Code, Reason, Stage, Step, Why};
 use crate::store::{Context, FolderRow, Result, Store, Write};
 
 /// Brings the open and queued jobs of a store into line with the accounts of `config`, before anything is sent.
@@ -35,7 +35,9 @@ pub(super) async fn adopt(store: &Store, config: &Config, clock: &Clock) -> Resu
             }
             // Only the answer is wanted of it, and that needs no file.
             Stage::Completing(..) => continue,
-            Stage::Sending(_) if !(same_server && watched) => Step::Restarted { reason: reason.clone() },
+            Stage::Sending(_) if !(same_server && watched) => {
+                Step::Restarted { why: Why::Other, reason: reason.clone() }
+            }
             _ => continue,
         };
         warn!(

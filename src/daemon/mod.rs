@@ -129,7 +129,7 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
     let (intake, hints, mut watch_task) =
         folders::watch(&config, &rows, &store, &writer, &sender, &clock, &ended, &unwatch)?;
     let folders = rows.iter().map(|row| (row.id, row.path.clone())).collect();
-    let operations = Arc::new(Operations::new(clients.clone(), folders, clock.clone()));
+    let operations = Arc::new(Operations::new(clients.clone(), folders, clock.clone(), store.clone()));
     let board = Board::new(limits(&config), seed());
     let engine = Engine::new(
         engine::Parts {
@@ -146,7 +146,8 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
         sender.clone(),
     );
     // Before anything else is said, so that the board knows what is paused and open before it grants anything.
-    for event in [Event::Folders(paused(&config, &rows)), Event::Resumed(open)] {
+    let caps = store.part_caps().await?;
+    for event in [Event::PartCaps(caps), Event::Folders(paused(&config, &rows)), Event::Resumed(open)] {
         let _ = sender.send(engine::Message::Event(event)).await;
     }
 
@@ -279,6 +280,7 @@ fn limits(config: &Config) -> Limits {
             config::PartSize::Bytes(bytes) => PartSize::Fixed(bytes),
         },
         checksum: config.upload.checksum,
+        complete_timeout: accounts.clone().map(|account| account.complete_timeout).max().unwrap_or_default(),
         retry: Retry {
             first_delay: config.retry.first_delay,
             max_delay: config.retry.max_delay,

@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 
 use super::operations::Operations;
 use crate::model::board::Context;
-use crate::model::job::{FolderId, JobId, Reason, Step, Subject};
+use crate::model::job::{Doubt, FolderId, JobId, Reason, Step, Subject};
 use crate::text::{shown, shown_bytes};
 
 /// What the logs call folders.
@@ -59,9 +59,21 @@ impl Folders {
                 let words = safe(reason);
                 tell!(warn, "retry", { attempt = attempts, code, }, "failed, next try at {due}: {words}");
             }
-            Step::Restarted { reason } => {
+            Step::Restarted { reason, .. } => {
                 let (code, words) = (reason.code.as_str(), safe(reason));
                 tell!(warn, "restart", { code, }, "starts again with a new Upload: {words}");
+            }
+            Step::Doubted(Doubt::Fenced(fence)) => {
+                let fence = format!("{fence:?}").to_lowercase();
+                tell!(info, "fence", { fence, }, "the Upload is fenced ({fence}); looking for its File");
+            }
+            Step::Doubted(_) => {
+                tell!(
+                    info,
+                    "fence",
+                    {},
+                    "complete may have made a File and refuses to say: cancelling the Upload to find out"
+                );
             }
             Step::Failed(reason) => {
                 let (code, message) = (reason.code, safe(reason));

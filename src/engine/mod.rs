@@ -2,6 +2,7 @@
 //!
 //! - this file: the loop, the only one that starts operations;
 //! - `operations`: performs one granted operation and returns its outcome;
+//! - `search`: looks for the File that an Upload may have become;
 //! - `intake`: files that were seen become jobs: settle, known or not, enqueue;
 //! - `requests`: what commands ask for, from rows to events;
 //! - `journal`: one line of the log for each thing that happened to a job;
@@ -12,6 +13,7 @@ mod journal;
 pub mod live;
 pub mod operations;
 pub mod requests;
+mod search;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,6 +39,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// How often requests of commands are looked for. They are promised to be taken up within a second.
 const REQUESTS_EVERY: Duration = Duration::from_millis(500);
+
+/// How often the board is told how far Parts got: it counts them in steps of ten seconds.
+const MOVED_EVERY: Duration = Duration::from_secs(5);
 
 /// How long operations that were told to end are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -111,6 +116,8 @@ impl Engine {
         let mut health = self.parts.writer.health();
         let mut requests = tokio::time::interval(REQUESTS_EVERY);
         requests.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut moved = tokio::time::interval(MOVED_EVERY);
+        moved.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let now = self.parts.clock.now();
             if let Some(since) = self.stopping {
@@ -145,6 +152,9 @@ impl Engine {
                     self.apply(event);
                 }
                 _ = requests.tick(), if self.stopping.is_none() => self.take_requests().await,
+                _ = moved.tick(), if self.parts.board.slots().0 > 0 => {
+                    self.apply(Event::Moved(self.parts.operations.moved()));
+                }
                 // A millisecond more than none: the clock's own grain.
                 () = tokio::time::sleep(wake.max(Duration::from_millis(1))) => self.apply(Event::Tick),
             }
@@ -191,6 +201,13 @@ impl Engine {
                 Effect::Paused { folder, paused } => {
                     let why = paused.then(|| "by the operator".to_owned());
                     self.parts.writer.send(Write::Pause { folder, why });
+                }
+                Effect::PartCap { server, bytes } => {
+                    info!(
+                        event = "part-cap",
+                        bytes, "Parts of at most {bytes} bytes from now on for the server {server}"
+                    );
+                    self.parts.writer.send(Write::PartCap { server, bytes, at: self.parts.clock.now().wall });
                 }
                 Effect::Answer { request, done, text } => self.answer(request, done, text),
                 Effect::Held(scope, hold) => {

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use super::Message;
+use super::{Message, search};
 use crate::api::{Client, NewUpload};
 use crate::clock::Clock;
 use crate::model::answer::{FileId, PartId, UploadId};
@@ -23,6 +23,7 @@ use crate::model::file::Digest;
 use crate::model::job::{AccountName, FolderId, JobId, Subject};
 use crate::model::settle::Observation;
 use crate::source::{Source, Still};
+use crate::store::Store;
 use crate::watch::kind::FolderKind;
 use crate::watch::look;
 
@@ -34,12 +35,16 @@ pub struct Operations {
     /// Device and inode of each folder's directory when the service started.
     roots: HashMap<FolderId, (u64, u64)>,
     clock: Clock,
+    /// Tells which Files are the ledger's.
+    store: Store,
     under_way: Mutex<HashMap<OperationId, UnderWay>>,
 }
 
 #[derive(Debug)]
 struct UnderWay {
     job: Option<JobId>,
+    /// Whether it sends a Part of a large file.
+    is_part: bool,
     /// Bytes of the file that were handed to the connection so far.
     progress: Arc<AtomicU64>,
     abort: CancellationToken,
@@ -53,9 +58,10 @@ impl Operations {
         clients: HashMap<AccountName, Client>,
         folders: HashMap<FolderId, PathBuf>,
         clock: Clock,
+        store: Store,
     ) -> Operations {
         let roots = folders.iter().filter_map(|(id, path)| Some((*id, identity(path)?))).collect();
-        Operations { clients, folders, roots, clock, under_way: Mutex::default() }
+        Operations { clients, folders, roots, clock, store, under_way: Mutex::default() }
     }
 
     /// The client of an account.
@@ -72,7 +78,8 @@ impl Operations {
     pub fn start(self: &Arc<Self>, grant: Grant, engine: mpsc::Sender<Message>) {
         let abort = CancellationToken::new();
         let progress = Arc::new(AtomicU64::new(0));
-        let one = UnderWay { job: grant.job, progress: progress.clone(), abort: abort.clone() };
+        let is_part = matches!(grant.work, Work::Part { .. });
+        let one = UnderWay { job: grant.job, is_part, progress: progress.clone(), abort: abort.clone() };
         self.lock().insert(grant.id, one);
         let operations = self.clone();
         let began = self.clock.now().boot;
@@ -122,6 +129,13 @@ impl Operations {
         sum
     }
 
+    /// Bytes of each Part under way that were handed to its connection so far.
+    pub fn moved(&self) -> Vec<(OperationId, u64)> {
+        let lock = self.lock();
+        let moved = lock.iter().filter(|(_, one)| one.is_part);
+        moved.map(|(id, one)| (*id, one.progress.load(std::sync::atomic::Ordering::Relaxed))).collect()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<OperationId, UnderWay>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,8 +176,14 @@ impl Operations {
                 Ok((Done::Completed(answer), Some(facts)))
             }
             Work::Cancel(upload) => {
-                let (_, facts) = client.cancel(upload).await?;
-                Ok((Done::Cancelled, Some(facts)))
+                let (answer, facts) = client.cancel(upload).await?;
+                Ok((Done::Cancelled(answer), Some(facts)))
+            }
+            Work::Search(wanted) => search::search(client, &self.store, wanted).await,
+            Work::Check { file, wanted } => search::check(client, &self.store, file, wanted).await,
+            Work::AskFile(file) => {
+                let (file, facts) = client.get_file(file).await?;
+                Ok((Done::FileSeen(file), Some(facts)))
             }
             Work::Probe => {
                 let (_, facts) = client.list_files(None, 1, None::<&FileId>).await?;

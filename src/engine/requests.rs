@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use tracing::{error, warn};
 
 use super::Engine;
-use crate::model::board::{Ask, Event, Request};
+use crate::model::answer::FileId;
+use crate::model::board::{Ask, Event, Request, Resolution};
 use crate::model::job::{Code, Job};
 use crate::store::{Health, NewRequest, RequestRow, Write};
 
@@ -24,6 +25,8 @@ pub mod kind {
     pub const CANCEL: &str = "cancel";
     /// See [`Ask::Bump`](crate::model::board::Ask::Bump).
     pub const BUMP: &str = "bump";
+    /// See [`Ask::Resolve`](crate::model::board::Ask::Resolve); its argument is [`written`](super::written).
+    pub const RESOLVE: &str = "resolve";
 }
 
 impl Engine {
@@ -66,6 +69,11 @@ impl Engine {
             kind::RETRY => Ok(Ask::Retry(self.job_of(row).await?)),
             kind::CANCEL => Ok(Ask::Cancel(self.job_of(row).await?)),
             kind::BUMP => Ok(Ask::Bump(self.job_of(row).await?)),
+            kind::RESOLVE => {
+                let said = row.request.argument.as_deref().unwrap_or_default();
+                let resolution = resolution(said).ok_or_else(|| format!("the request says {said:?}"))?;
+                Ok(Ask::Resolve(self.job_of(row).await?, resolution))
+            }
             other => {
                 warn!(
                     event = "request-unknown",
@@ -86,6 +94,24 @@ impl Engine {
             Ok(None) => Err(format!("there is no job {}", id.0)),
             Err(fault) => Err(fault.to_string()),
         }
+    }
+}
+
+/// A resolution as the argument of a request.
+pub fn written(resolution: &Resolution) -> String {
+    match resolution {
+        Resolution::Is(file) => format!("is {file}"),
+        Resolution::IsUnchecked(file) => format!("unchecked {file}"),
+        Resolution::Again => "again".to_owned(),
+    }
+}
+
+fn resolution(argument: &str) -> Option<Resolution> {
+    match argument.split_once(' ') {
+        Some(("is", file)) => Some(Resolution::Is(FileId(file.to_owned()))),
+        Some(("unchecked", file)) => Some(Resolution::IsUnchecked(FileId(file.to_owned()))),
+        None if argument == "again" => Some(Resolution::Again),
+        _ => None,
     }
 }
 

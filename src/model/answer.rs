@@ -78,6 +78,19 @@ pub struct RemoteFile {
     pub purpose: String,
     /// When the server deletes it.
     pub expires_at: Option<i64>,
+    /// Whether it can be used.
+    pub status: FileStatus,
+}
+
+/// The state of a File as the server tells it. OpenAI calls the field deprecated and may leave it out; Azure uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileStatus {
+    /// It is there: `uploaded`, `processed`, or nothing is said.
+    Ready,
+    /// It is still being made: any other word.
+    Busy,
+    /// It could not be made: `error`, `failed`.
+    Broken,
 }
 
 /// One page of `GET /files`.

@@ -18,6 +18,8 @@ pub enum Operation {
     ListFiles,
     /// `GET /files/{id}`.
     GetFile,
+    /// `GET /files/{id}/content`.
+    GetContent,
 }
 
 impl Operation {
@@ -30,6 +32,15 @@ impl Operation {
             Operation::Cancel => "cancel",
             Operation::ListFiles => "list-files",
             Operation::GetFile => "get-file",
+            Operation::GetContent => "get-content",
+        }
+    }
+
+    /// Whether it only asks what the server has, or ends what is of no use: a refusal says nothing against the file.
+    pub fn is_question(self) -> bool {
+        match self {
+            Operation::Cancel | Operation::ListFiles | Operation::GetFile | Operation::GetContent => true,
+            Operation::Create | Operation::Part | Operation::Complete => false,
         }
     }
 }

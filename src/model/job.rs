@@ -56,6 +56,10 @@ pub struct Job {
     pub attempts: u32,
     /// Uploads given up since it was queued.
     pub restarts: u32,
+    /// Those of them that the server refused, or whose File it did not make: the second one is final.
+    pub refusals: u32,
+    /// Those of them for which the link was too slow.
+    pub expiries: u32,
     /// Uploads opened so far, which numbers them: the open one is `uploads`.
     pub uploads: u32,
     /// Since when it fails without progress.
@@ -89,13 +93,68 @@ pub enum Stage {
     Gone,
 }
 
-/// Whether an answer to complete may have been lost.
+/// Whether an answer to complete may have been lost, and how far the inquiry got that finds out: repeat, fence, list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
     /// Complete was certainly not acted on so far, so a refusal is a plain refusal.
     None,
-    /// The server may have made the File.
+    /// The server may have made the File: the identical request is repeated.
     MayHaveActed,
+    /// The repeated request was refused. The Upload is cancelled, so that no complete can land any more.
+    Fencing {
+        /// Whether an earlier cancel of ours may have acted, so that a refusal no longer says that the Upload completed.
+        again: bool,
+    },
+    /// What cancel showed; the list of Files tells the rest.
+    Fenced(Fence),
+}
+
+/// What is known of an Upload after the attempt to cancel it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// The server says that it ended without a File.
+    Closed,
+    /// The server says that it completed, or would not cancel it although it should still live.
+    Spent,
+    /// Neither: it had expired by then, or nobody knows which request ended it.
+    Unclear,
+}
+
+impl Doubt {
+    /// Its name in the store; none: there is nothing to remember.
+    pub fn as_str(self) -> Option<&'static str> {
+        match self {
+            Doubt::None | Doubt::MayHaveActed => None,
+            Doubt::Fencing { .. } => Some("fencing"),
+            Doubt::Fenced(Fence::Closed) => Some("closed"),
+            Doubt::Fenced(Fence::Spent) => Some("spent"),
+            Doubt::Fenced(Fence::Unclear) => Some("unclear"),
+        }
+    }
+
+    /// What a row means after a restart, when nobody knows any more what was on its way. None: no such name.
+    pub fn resumed(name: Option<&str>) -> Option<Doubt> {
+        Some(match name {
+            None => Doubt::MayHaveActed,
+            Some("fencing") => Doubt::Fencing { again: true },
+            Some("closed") => Doubt::Fenced(Fence::Closed),
+            Some("spent") => Doubt::Fenced(Fence::Spent),
+            Some("unclear") => Doubt::Fenced(Fence::Unclear),
+            Some(_) => return None,
+        })
+    }
+}
+
+/// Why an Upload is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The server refused it, or made no File of it.
+    Refused,
+    /// The link was too slow for its hour.
+    TooSlow,
+    /// No fault of the file or the link: it expired during a hold or while nobody ran, its account is another by now, its
+    /// Parts were too large for a proxy.
+    Other,
 }
 
 /// An open Upload and what the server has of it.
@@ -294,9 +353,13 @@ pub enum Step {
     },
     /// The Upload is given up; the job starts again with a new one.
     Restarted {
-        /// Why.
+        /// What it counts as.
+        why: Why,
+        /// The same for people.
         reason: Reason,
     },
+    /// An answer to complete was lost, and this is how far the inquiry got.
+    Doubted(Doubt),
     /// The server made the File.
     Stored {
         /// Its id.
@@ -445,6 +508,7 @@ impl Step {
             Step::SentWhole { .. } => "sent-whole",
             Step::PutOff { .. } => "put-off",
             Step::Restarted { .. } => "restarted",
+            Step::Doubted(_) => "doubted",
             Step::Stored { .. } => "stored",
             Step::Failed(_) => "failed",
             Step::Unresolved { .. } => "unresolved",
@@ -474,13 +538,24 @@ impl Job {
                 self.attempts = *attempts;
                 self.failing_since = Some(*failing_since);
             }
-            Step::Restarted { .. } => self.restarts += 1,
+            Step::Restarted { why, .. } => {
+                self.restarts += 1;
+                self.refusals += u32::from(*why == Why::Refused);
+                self.expiries += u32::from(*why == Why::TooSlow);
+            }
+            // Each question of the inquiry has its own back-off.
+            Step::Doubted(_) => {
+                self.attempts = 0;
+                self.due = None;
+            }
             Step::Requeued => {
                 self.attempts = 0;
                 self.failing_since = None;
                 self.due = None;
                 self.md5 = None;
                 self.restarts = 0;
+                self.refusals = 0;
+                self.expiries = 0;
             }
             Step::Opened(_) => self.uploads += 1,
             Step::Bumped => {
@@ -520,12 +595,19 @@ impl Job {
                 Stage::Queued | Stage::Sending(_) | Stage::Completing(..),
                 Step::PutOff { .. } | Step::Bumped,
             ) => self.stage.clone(),
+            (Stage::Completing(session, _), Step::Doubted(doubt)) => {
+                Stage::Completing(session.clone(), *doubt)
+            }
             // Whether a complete that may have acted can be given up is decided before this step is taken: the fence.
             (Stage::Sending(_) | Stage::Completing(..), Step::Restarted { .. }) => Stage::Queued,
             (Stage::Completing(..) | Stage::Unresolved(_), Step::Stored { file, .. }) => {
                 Stage::Stored(file.clone())
             }
             (Stage::Queued | Stage::Sending(_) | Stage::Completing(_, Doubt::None), Step::Failed(_)) => {
+                Stage::Failed
+            }
+            // Only where the inquiry has shown that there is no File.
+            (Stage::Completing(_, Doubt::Fenced(Fence::Closed | Fence::Unclear)), Step::Failed(_)) => {
                 Stage::Failed
             }
             (Stage::Completing(session, _), Step::Unresolved { .. }) => Stage::Unresolved(session.clone()),

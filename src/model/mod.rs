@@ -7,5 +7,6 @@ pub mod file;
 pub mod job;
 pub mod plan;
 pub mod policy;
+pub mod reconcile;
 pub mod settle;
 pub mod time;

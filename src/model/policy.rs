@@ -34,8 +34,10 @@ pub enum Verdict {
     Restart(Reason),
     /// The same, with Parts of at most half the size: what stands before the server takes no larger body.
     SmallerParts(Reason),
-    /// The server may have made the File and refuses to say.
-    Unresolved(Reason),
+    /// The server may have made the File and refuses to repeat its answer: find out. See `reconcile`.
+    Inquire(Reason),
+    /// The server answers, and says no to a question of ours that is about no file's content: cancel, list, get.
+    Refused(Reason),
     /// This version of this file will not be accepted.
     Reject(Reason),
     /// This version is not there any more; another may be.
@@ -68,6 +70,8 @@ pub struct Situation<'a> {
     pub deadline: Option<Deadline>,
     /// Whether complete may have been acted on.
     pub doubt: Doubt,
+    /// Whether complete has been repeated for so long that the server must have put the file together.
+    pub waited_out: bool,
     /// Whether a plain refusal made this job start again before.
     pub refused_before: bool,
     /// Uniform in 0..=1, for the jitter.
@@ -76,6 +80,10 @@ pub struct Situation<'a> {
 
 /// An Upload this near to its expiry is treated as expired when the server refuses it.
 const NEAR_EXPIRY: Duration = Duration::from_secs(60);
+
+/// The longest `Retry-After` that is believed. A server that means longer says it again; one that talks nonsense must not
+/// stop an account for a year.
+const LONGEST_WISH: Duration = Duration::from_secs(3600);
 
 /// Judges a failure.
 pub fn judge(operation: Operation, failure: &Failure, situation: &Situation<'_>, now: Boot) -> Verdict {
@@ -128,6 +136,9 @@ fn judge_refusal(
         401 => Verdict::Hold(because(Code::KeyRejected)),
         403 => paced(situation, facts, because(Code::Forbidden), Blame::Account),
         429 if is_quota(kind, code) => Verdict::Hold(because(Code::QuotaExhausted)),
+        // To a complete that may have acted one server means «it is being completed» by that, which ends; another «it is
+        // completed», and would never say anything else.
+        409 if situation.waited_out => judge_plain_refusal(operation, because, situation, now),
         429 => paced(situation, facts, because(Code::RateLimited), Blame::Pace),
         503 => paced(situation, facts, because(Code::ServerError), Blame::Server),
         413 if operation == Operation::Part => Verdict::SmallerParts(because(Code::FileRejected)),
@@ -136,6 +147,8 @@ fn judge_refusal(
         404 | 405 if operation == Operation::Create => {
             paced(situation, facts, because(Code::BadAnswer), Blame::Server)
         }
+        // A server that has no such question, such as the list of Files.
+        501 if operation.is_question() => Verdict::Refused(because(Code::BadAnswer)),
         status if retryable(status, facts.should_retry) => {
             paced(situation, facts, because(Code::ServerError), Blame::Server)
         }
@@ -150,8 +163,11 @@ fn judge_plain_refusal(
     situation: &Situation<'_>,
     now: Boot,
 ) -> Verdict {
-    if operation == Operation::Complete && situation.doubt == Doubt::MayHaveActed {
-        return Verdict::Unresolved(because(Code::CompleteUnresolved));
+    if operation.is_question() {
+        return Verdict::Refused(because(Code::CompleteUnresolved));
+    }
+    if operation == Operation::Complete && situation.doubt != Doubt::None {
+        return Verdict::Inquire(because(Code::CompleteUnresolved));
     }
     let expired = match situation.deadline {
         None => false,
@@ -190,7 +206,12 @@ fn retry(situation: &Situation<'_>, reason: Reason, blame: Blame) -> Verdict {
 
 fn paced(situation: &Situation<'_>, facts: &Facts, reason: Reason, blame: Blame) -> Verdict {
     let own = backoff(situation.retry, situation.attempts, situation.random);
-    Verdict::Retry { after: facts.retry_after.map_or(own, |wish| wish.max(own)), reason, blame }
+    Verdict::Retry { after: wish(facts).map_or(own, |wish| wish.max(own)), reason, blame }
+}
+
+/// How long the server asks us to wait, as far as that is believed.
+pub fn wish(facts: &Facts) -> Option<Duration> {
+    facts.retry_after.map(|wish| wish.min(LONGEST_WISH))
 }
 
 fn reason(code: Code, facts: &Facts, failure: &Failure) -> Reason {
@@ -219,7 +240,7 @@ pub fn gives_up(retry: &Retry, failing_since: Wall, now: Wall) -> bool {
 const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// Lifetime of an Upload where its answer makes no sense (the published sample expires before it is created).
-const USUAL_LIFETIME: Duration = Duration::from_secs(3600);
+pub const USUAL_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// How long an Upload lives, by the two times of its answer. Their clock is only ever compared with itself.
 pub fn lifetime(created_at: i64, expires_at: i64) -> Duration {
@@ -248,6 +269,7 @@ mod tests {
         attempts: 0,
         deadline: Some(Deadline::At(Boot(3_600_000))),
         doubt: Doubt::None,
+        waited_out: false,
         refused_before: false,
         random: 1.0,
     };
@@ -267,7 +289,8 @@ mod tests {
             Verdict::Retry { reason, .. } => ("retry", Some(reason.code)),
             Verdict::Restart(reason) => ("restart", Some(reason.code)),
             Verdict::SmallerParts(reason) => ("smaller", Some(reason.code)),
-            Verdict::Unresolved(reason) => ("unresolved", Some(reason.code)),
+            Verdict::Inquire(reason) => ("inquire", Some(reason.code)),
+            Verdict::Refused(reason) => ("refused", Some(reason.code)),
             Verdict::Reject(reason) => ("reject", Some(reason.code)),
             Verdict::Vanished(reason) => ("vanished", reason.as_ref().map(|reason| reason.code)),
             Verdict::Hold(reason) => ("hold", Some(reason.code)),
@@ -309,8 +332,17 @@ mod tests {
             ),
             (Complete, 400, None, CALM, ("restart", FileRejected)),
             (Complete, 400, None, again, ("reject", FileRejected)),
-            (Complete, 400, None, doubt, ("unresolved", CompleteUnresolved)),
-            (Complete, 404, None, doubt, ("unresolved", CompleteUnresolved)),
+            (Complete, 400, None, doubt, ("inquire", CompleteUnresolved)),
+            (Complete, 404, None, doubt, ("inquire", CompleteUnresolved)),
+            (Complete, 409, None, Situation { waited_out: true, ..doubt }, ("inquire", CompleteUnresolved)),
+            (Cancel, 409, None, Situation { waited_out: true, ..doubt }, ("refused", CompleteUnresolved)),
+            (Cancel, 400, None, doubt, ("refused", CompleteUnresolved)),
+            (Cancel, 404, None, doubt, ("refused", CompleteUnresolved)),
+            (Cancel, 500, None, doubt, ("retry", ServerError)),
+            (ListFiles, 404, None, doubt, ("refused", CompleteUnresolved)),
+            (ListFiles, 501, None, doubt, ("refused", BadAnswer)),
+            (GetFile, 404, None, doubt, ("refused", CompleteUnresolved)),
+            (ListFiles, 401, None, doubt, ("hold", KeyRejected)),
             (Part, 302, None, CALM, ("retry", BadAnswer)),
             (Create, 404, None, Situation { deadline: None, ..CALM }, ("retry", BadAnswer)),
         ] {
@@ -322,12 +354,15 @@ mod tests {
 
     #[test]
     fn the_server_says_whether_and_when_to_come_again() {
-        let wish = Facts { retry_after: Some(Duration::from_secs(40)), ..Facts::default() };
-        let Verdict::Retry { after, .. } = judge(Operation::Part, &refused(429, None, wish), &CALM, Boot(0))
+        let later = Facts { retry_after: Some(Duration::from_secs(40)), ..Facts::default() };
+        let Verdict::Retry { after, .. } = judge(Operation::Part, &refused(429, None, later), &CALM, Boot(0))
         else {
             panic!("a 429 is tried again");
         };
         assert_eq!(after, Duration::from_secs(40));
+
+        let nonsense = Facts { retry_after: Some(Duration::from_secs(u64::MAX)), ..Facts::default() };
+        assert_eq!(wish(&nonsense), Some(LONGEST_WISH));
 
         let never = Facts { should_retry: Some(false), ..Facts::default() };
         assert_eq!(gist(&judge(Operation::Part, &refused(500, None, never), &CALM, Boot(0))).0, "restart");

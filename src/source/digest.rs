@@ -51,6 +51,51 @@ impl Source {
     }
 }
 
+/// Compares bytes that come from elsewhere with the ranges of a file, of which only the digests are left.
+#[derive(Debug)]
+pub struct Comparison {
+    /// Those that are left, the next one last.
+    ranges: Vec<(Range<u64>, Digest)>,
+    hasher: Box<blake3::Hasher>,
+    at: u64,
+    equal: bool,
+}
+
+impl Comparison {
+    /// With ranges that cover the file in order, from its first byte.
+    pub fn with(mut ranges: Vec<(Range<u64>, Digest)>) -> Comparison {
+        ranges.reverse();
+        Comparison { ranges, hasher: Box::default(), at: 0, equal: true }
+    }
+
+    /// Takes the next bytes. Whether all so far are equal: if not, the rest need not come.
+    pub fn take(&mut self, mut bytes: &[u8]) -> bool {
+        while self.equal && !bytes.is_empty() {
+            let Some((range, digest)) = self.ranges.last() else {
+                // There is more than the file has.
+                self.equal = false;
+                break;
+            };
+            let length =
+                usize::try_from(range.end.saturating_sub(self.at)).unwrap_or(usize::MAX).min(bytes.len());
+            self.hasher.update(&bytes[..length]);
+            self.at += length as u64;
+            bytes = &bytes[length..];
+            if self.at == range.end {
+                self.equal = *self.hasher.finalize().as_bytes() == digest.0;
+                self.hasher.reset();
+                self.ranges.pop();
+            }
+        }
+        self.equal
+    }
+
+    /// Whether exactly the bytes of the file came.
+    pub fn is_equal(&self) -> bool {
+        self.equal && self.ranges.is_empty()
+    }
+}
+
 /// Tells the blocking thread when nobody waits for it any more.
 struct Wanted(Arc<AtomicBool>);
 

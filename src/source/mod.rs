@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use crate::model::failure::SourceFailure;
 use crate::model::file::Fingerprint;
 
+pub use digest::Comparison;
 pub use reader::Receipt;
 
 /// A regular file, open for reading, as the version it was when it was opened.

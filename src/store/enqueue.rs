@@ -216,6 +216,8 @@ async fn insert(
             md5: None,
             attempts: 0,
             restarts: 0,
+            refusals: 0,
+            expiries: 0,
             uploads: 0,
             failing_since: None,
             due: None,

@@ -3,7 +3,7 @@
 use sqlx::{Row, SqliteConnection};
 
 use crate::model::failure::{Facts, Operation};
-use crate::model::job::{JobId, Reason, Step};
+use crate::model::job::{Doubt, Fence, JobId, Reason, Step};
 use crate::model::time::Wall;
 
 use super::error::Result;
@@ -101,7 +101,7 @@ impl HistoryRow {
             Step::PutOff { reason, attempts, .. } => {
                 HistoryRow { attempt: Some(*attempts), ..row.because(reason) }
             }
-            Step::Restarted { reason }
+            Step::Restarted { reason, .. }
             | Step::Failed(reason)
             | Step::Unresolved { reason, .. }
             | Step::Gone(Some(reason)) => row.because(reason),
@@ -119,6 +119,12 @@ fn event_of(step: &Step) -> &'static str {
         Step::Opened(_) => "upload-opened",
         Step::PutOff { .. } => "retry",
         Step::Restarted { .. } => "restart",
+        Step::Doubted(doubt) => match doubt {
+            Doubt::Fenced(Fence::Closed) => "fence-closed",
+            Doubt::Fenced(Fence::Spent) => "fence-spent",
+            Doubt::Fenced(Fence::Unclear) => "fence-unclear",
+            Doubt::None | Doubt::MayHaveActed | Doubt::Fencing { .. } => "fence",
+        },
         other => other.name(),
     }
 }

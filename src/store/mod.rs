@@ -10,6 +10,7 @@
 //!   be; `sessions` keeps an Upload and its Parts, `history` writes down that it happened; `deadline` carries the expiry of an Upload into another boot.
 //! - `writer` is the one task that writes, many [`Write`]s to a commit; `write` says what they are and does them.
 //! - `read` and `list` answer the commands; `requests` takes what they ask for.
+//! - `servers` remembers what was learnt of a server, and says which Files are the ledger's.
 //! - `upkeep` forgets what is old and copies the whole.
 //!
 //! Each statement opens with its name. Nothing here reads a clock. A reader holds no transaction longer than one
@@ -28,6 +29,7 @@ mod open;
 mod read;
 mod requests;
 mod row;
+mod servers;
 mod sessions;
 mod steps;
 mod upkeep;

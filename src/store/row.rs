@@ -9,7 +9,7 @@ use sqlx::{Row, SqliteConnection};
 
 use crate::model::answer::{FileId, UploadId};
 use crate::model::file::{Digest, Fingerprint};
-use crate::model::job::{AccountName, Doubt, FolderId, Job, JobId, Stage, State, Subject};
+use crate::model::job::{AccountName, FolderId, Job, JobId, Stage, State, Subject};
 use crate::model::time::{Now, Wall};
 
 use super::deadline::BootId;
@@ -19,7 +19,7 @@ use super::sessions;
 macro_rules! job_columns {
     () => {
         "id, folder, path, bytes, mtime_ns, ctime_ns, inode, filename, purpose, mime_type, expires_after, account, \
-         stage, file_id, md5, attempts, restarts, uploads, failing_since, due_at, bumped"
+         stage, file_id, md5, attempts, restarts, refusals, expiries, uploads, failing_since, due_at, bumped"
     };
 }
 pub(super) use job_columns;
@@ -182,6 +182,8 @@ pub(super) fn job_without_session(row: &SqliteRow) -> sqlx::Result<(Job, State)>
         md5: row.try_get("md5")?,
         attempts: number(row, "attempts")?,
         restarts: number(row, "restarts")?,
+        refusals: number(row, "refusals")?,
+        expiries: number(row, "expiries")?,
         uploads: number(row, "uploads")?,
         failing_since: wall(row, "failing_since")?,
         due: wall(row, "due_at")?,
@@ -190,7 +192,7 @@ pub(super) fn job_without_session(row: &SqliteRow) -> sqlx::Result<(Job, State)>
     Ok((job, state))
 }
 
-/// A whole job. After a load nobody knows whether an answer to complete was lost.
+/// A whole job. After a load nobody knows whether an answer was lost.
 pub(super) async fn job_of(
     connection: &mut SqliteConnection,
     row: &SqliteRow,
@@ -199,10 +201,10 @@ pub(super) async fn job_of(
 ) -> sqlx::Result<Job> {
     let (mut job, state) = job_without_session(row)?;
     if matches!(state, State::Uploading | State::Completing | State::Unresolved) {
-        let session = sessions::load(connection, job.id, job.uploads, boot, now).await?;
+        let (session, doubt) = sessions::load(connection, job.id, job.uploads, boot, now).await?;
         job.stage = match state {
             State::Uploading => Stage::Sending(session),
-            State::Completing => Stage::Completing(session, Doubt::MayHaveActed),
+            State::Completing => Stage::Completing(session, doubt),
             _ => Stage::Unresolved(session),
         };
     }

@@ -3,7 +3,7 @@
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use crate::model::answer::{PartId, UploadId};
-use crate::model::job::{JobId, PlannedPart, Session};
+use crate::model::job::{Doubt, JobId, PlannedPart, Session};
 use crate::model::time::{Boot, Now, Wall};
 
 use super::deadline::{BootId, SavedDeadline, resume_deadline};
@@ -13,17 +13,17 @@ use super::steps::Taking;
 /// Parts inserted in one statement: eight values each, below SQLite's limit of 32 766.
 const PARTS_CHUNK: usize = 1000;
 
-/// Upload `number` of a job, its deadline on this boot's clock.
+/// Upload `number` of a job, its deadline on this boot's clock, and what is known of its lost answer.
 pub(super) async fn load(
     connection: &mut SqliteConnection,
     job: JobId,
     number: u32,
     boot: &BootId,
     now: Now,
-) -> sqlx::Result<Session> {
+) -> sqlx::Result<(Session, Doubt)> {
     let upload = sqlx::query(
         "-- session\n\
-         SELECT upload_id, echoed_name, server_created_at, boot_id, deadline_boot, deadline_wall, opened_at \
+         SELECT upload_id, echoed_name, server_created_at, boot_id, deadline_boot, deadline_wall, opened_at, doubt \
          FROM uploads WHERE job = ?1 AND number = ?2",
     )
     .bind(job.0)
@@ -54,13 +54,17 @@ pub(super) async fn load(
         wall: row::wall(&upload, "deadline_wall")?,
         opened: Wall(upload.try_get("opened_at")?),
     };
-    Ok(Session {
+    let doubt: Option<String> = upload.try_get("doubt")?;
+    let doubt = Doubt::resumed(doubt.as_deref())
+        .ok_or_else(|| sqlx::Error::Decode(format!("unknown doubt {doubt:?}").into()))?;
+    let session = Session {
         upload: UploadId(upload.try_get("upload_id")?),
         echoed_name: upload.try_get("echoed_name")?,
         server_created_at: upload.try_get("server_created_at")?,
         deadline: resume_deadline(&saved, boot, now),
         parts,
-    })
+    };
+    Ok((session, doubt))
 }
 
 impl Taking<'_> {
@@ -109,6 +113,29 @@ impl Taking<'_> {
         // A plan of one Part is the most frequent by far; others differ in length and would only fill the cache.
         insert.build().persistent(parts.len() == 1).execute(&mut *self.connection).await?;
         Ok(())
+    }
+
+    /// Writes down how far the inquiry after a lost answer to complete got.
+    pub(super) async fn doubted(&mut self, doubt: Doubt) -> sqlx::Result<bool> {
+        let changed = sqlx::query(
+            "-- doubted\n\
+             UPDATE uploads SET doubt = ?3 WHERE job = ?1 AND ended_at IS NULL \
+             AND number = (SELECT uploads FROM jobs WHERE id = ?1 AND stage = ?2)",
+        )
+        .bind(self.job.0)
+        .bind(self.from.as_str())
+        .bind(doubt.as_str())
+        .execute(&mut *self.connection)
+        .await?
+        .rows_affected();
+        if changed != 1 {
+            return Ok(false);
+        }
+        sqlx::query("-- doubt_asks_anew\nUPDATE jobs SET attempts = 0, due_at = NULL WHERE id = ?1")
+            .bind(self.job.0)
+            .execute(&mut *self.connection)
+            .await?;
+        Ok(true)
     }
 
     /// Writes down why the current Upload is over, if the step was `taken`; passes that on.

@@ -4,7 +4,7 @@ use sqlx::{Row, SqliteConnection};
 
 use crate::model::answer::{FileId, PartId};
 use crate::model::file::Digest;
-use crate::model::job::{JobId, Reason, Session, State, Step};
+use crate::model::job::{JobId, Reason, Session, State, Step, Why};
 use crate::model::time::{Now, Wall};
 
 use super::deadline::BootId;
@@ -36,7 +36,8 @@ impl Taking<'_> {
             Step::PutOff { due, reason, attempts, failing_since } => {
                 self.put_off(*due, reason, *attempts, *failing_since).await
             }
-            Step::Restarted { reason } => self.restarted(reason).await,
+            Step::Restarted { why, reason } => self.restarted(*why, reason).await,
+            Step::Doubted(doubt) => self.doubted(*doubt).await,
             Step::Stored { file, expires_at } => self.stored(file, *expires_at).await,
             Step::Failed(reason) => self.failed(reason).await,
             Step::Unresolved { reason, candidates } => self.unresolved(reason, candidates).await,
@@ -166,11 +167,12 @@ impl Taking<'_> {
         Ok(changed == 1)
     }
 
-    async fn restarted(&mut self, reason: &Reason) -> sqlx::Result<bool> {
+    async fn restarted(&mut self, why: Why, reason: &Reason) -> sqlx::Result<bool> {
         let changed = sqlx::query(
             "-- restarted\n\
-             UPDATE jobs SET stage = 'queued', restarts = restarts + 1, error_code = ?3, error_message = ?4, \
-             error_status = ?5, error_request_id = ?6 WHERE id = ?1 AND stage = ?2",
+             UPDATE jobs SET stage = 'queued', restarts = restarts + 1, refusals = refusals + ?7, \
+             expiries = expiries + ?8, error_code = ?3, error_message = ?4, error_status = ?5, \
+             error_request_id = ?6 WHERE id = ?1 AND stage = ?2",
         )
         .bind(self.job.0)
         .bind(self.from.as_str())
@@ -178,6 +180,8 @@ impl Taking<'_> {
         .bind(reason.message.clone())
         .bind(reason.status)
         .bind(reason.request_id.clone())
+        .bind(why == Why::Refused)
+        .bind(why == Why::TooSlow)
         .execute(&mut *self.connection)
         .await?
         .rows_affected();
@@ -284,7 +288,7 @@ impl Taking<'_> {
     async fn requeued(&mut self) -> sqlx::Result<bool> {
         let changed = sqlx::query(
             "-- requeued\n\
-             UPDATE jobs SET stage = 'queued', attempts = 0, restarts = 0, failing_since = NULL, due_at = NULL, \
+             UPDATE jobs SET stage = 'queued', attempts = 0, restarts = 0, refusals = 0, expiries = 0, failing_since = NULL, due_at = NULL, \
              md5 = NULL, candidates = NULL, ended_at = NULL, finish_state = 'none', finish_step = NULL, \
              finish_error = NULL, error_code = NULL, error_message = NULL, error_status = NULL, \
              error_request_id = NULL WHERE id = ?1 AND stage = ?2",
@@ -318,6 +322,7 @@ fn leads_from(from: State, step: &Step) -> bool {
         Step::Hashed(_) | Step::Cancelled | Step::Gone(_) => matches!(from, Queued | Uploading),
         Step::PutOff { .. } | Step::Bumped | Step::Failed(_) => !from.has_ended(),
         Step::Restarted { .. } => matches!(from, Uploading | Completing),
+        Step::Doubted(_) => from == Completing,
         Step::Stored { .. } => matches!(from, Completing | Unresolved),
         Step::Unresolved { .. } => from == Completing,
         Step::Requeued => matches!(from, Failed | Cancelled | Skipped | Unresolved),
@@ -353,7 +358,9 @@ pub(super) async fn found(
         Step::Unresolved { .. } => state == State::Unresolved,
         Step::Cancelled => state == State::Cancelled,
         Step::Gone(_) => state == State::Gone,
-        Step::PartStored { .. } | Step::Hashed(_) | Step::PutOff { .. } | Step::Bumped => false,
+        Step::PartStored { .. } | Step::Hashed(_) | Step::PutOff { .. } | Step::Doubted(_) | Step::Bumped => {
+            false
+        }
     };
     Ok((Some(state), there))
 }

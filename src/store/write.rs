@@ -14,7 +14,7 @@ use super::error::{self, WriteError};
 use super::history::{self, Context, HistoryRow};
 use super::row::FinishState;
 use super::steps::{self, Taking};
-use super::{Store, folders, requests, row};
+use super::{Store, folders, requests, row, servers};
 
 /// One change of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +69,15 @@ pub enum Write {
         folder: FolderId,
         /// Why it stops; none: it goes on.
         why: Option<String>,
+    },
+    /// What stands before a server takes no larger Part.
+    PartCap {
+        /// By its base URL.
+        server: String,
+        /// In bytes.
+        bytes: u64,
+        /// When that was learnt.
+        at: Wall,
     },
     /// The first whole scan of a folder has ended.
     Scanned {
@@ -127,6 +136,7 @@ impl Write {
             Write::Finish { .. } => "finish",
             Write::Warnings { .. } => "warnings",
             Write::Pause { .. } => "pause",
+            Write::PartCap { .. } => "part-cap",
             Write::Scanned { .. } => "scanned",
             Write::Answer { .. } => "answer",
             Write::History(_) => "history",
@@ -145,6 +155,7 @@ impl Write {
             Write::History(row) => Some(row.job),
             Write::Enqueue(_)
             | Write::Pause { .. }
+            | Write::PartCap { .. }
             | Write::Scanned { .. }
             | Write::Answer { .. }
             | Write::Flush => None,
@@ -204,6 +215,10 @@ impl Write {
             }
             Write::Warnings { job, warnings } => set_warnings(connection, *job, warnings).await?,
             Write::Pause { folder, why } => folders::set_paused(connection, *folder, why.as_deref()).await?,
+            Write::PartCap { server, bytes, at } => {
+                servers::set_part_cap(connection, server, *bytes, *at).await?;
+                true
+            }
             Write::Scanned { folder, at } => folders::set_scanned(connection, *folder, *at).await?,
             Write::Answer { request, at, done, answer } => {
                 requests::answer(connection, *request, *at, *done, answer).await?;

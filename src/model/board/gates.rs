@@ -110,10 +110,13 @@ pub(super) struct Gates {
     pace: HashMap<AccountName, Pace>,
 }
 
-#[derive(Debug)]
-struct Pace {
-    until: Boot,
-    slots: usize,
+/// The server of an account asked us to slow down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Nothing is sent before this.
+    pub until: Boot,
+    /// Part slots; one more after every few good answers.
+    pub slots: usize,
     good: usize,
 }
 
@@ -265,6 +268,15 @@ impl Gates {
     /// Part slots at this pace.
     pub(super) fn slots(&self, parallel: usize) -> usize {
         self.pace.values().map(|pace| pace.slots).min().unwrap_or(parallel).min(parallel)
+    }
+
+    pub(super) fn paces(&self) -> impl Iterator<Item = (&AccountName, &Pace)> {
+        self.pace.iter()
+    }
+
+    /// The operator does not want to wait any longer. The number of slots stays: that is no wait.
+    pub(super) fn rest_over(&mut self, now: Boot) {
+        self.pace.values_mut().for_each(|pace| pace.until = pace.until.min(now));
     }
 
     pub(super) fn wakes(&self) -> impl Iterator<Item = Boot> {

@@ -4,13 +4,19 @@
 //! start now; among open Uploads the one that expires first goes first. So the fewest are open that fill the link, and
 //! none expires because it shared.
 
+use std::time::Duration;
+
 use super::super::answer::UploadId;
-use super::super::job::{AccountName, Code, Deadline, Job, JobId, Reason, Session, Stage, Step, Subject};
+use super::super::job::{
+    AccountName, Code, Deadline, Doubt, Job, JobId, PlannedPart, Reason, Session, Stage, Step, Subject, Why,
+};
 use super::super::plan;
+use super::super::policy;
+use super::super::reconcile;
 use super::super::time::{Boot, Now};
 use super::gates::{Gate, Scope};
 use super::task::{Next, Task, UnderWay};
-use super::{Board, Context, Effect, Grant, Kind, OperationId, Running, Work};
+use super::{Board, Context, Effect, Grant, Kind, OperationId, Running, Wanted, Work};
 
 /// Whole files hashed at once: as many as a small machine has cores.
 const HASHES: usize = 2;
@@ -18,6 +24,9 @@ const HASHES: usize = 2;
 /// Places of the lane that small files leave to create and complete of large ones, which would starve behind a
 /// hundred thousand of them.
 const RESERVED: usize = 4;
+
+/// An Upload is tried for so long although even a fresh one with the whole link would not do.
+const FAIR_TRIAL: Duration = Duration::from_secs(600);
 
 /// An Upload that expired so often although nothing held it up is too large for the link.
 pub(super) const EXPIRIES: u32 = 3;
@@ -43,7 +52,8 @@ impl Board {
     /// Whether nothing is under way that the end of the service should wait for.
     pub fn is_drained(&self, now: Now) -> bool {
         let finishing = |task: &Task| {
-            matches!(task.job.stage, Stage::Completing(..))
+            // An inquiry about a lost answer goes on at the next start.
+            matches!(task.job.stage, Stage::Completing(_, Doubt::None | Doubt::MayHaveActed))
                 && (!task.committed
                     || (task.not_before <= now.boot && self.gate(task, now.boot) != Gate::Shut))
         };
@@ -51,7 +61,7 @@ impl Board {
     }
 
     fn give_up_expired(&mut self, now: Now) {
-        let expired = |session: &Session| matches!(session.deadline, Deadline::At(at) if at <= now.boot);
+        let expired = |session: &Session| is_expired(session, now.boot);
         let late: Vec<JobId> = self
             .tasks
             .iter()
@@ -65,8 +75,60 @@ impl Board {
             .collect();
         for id in late {
             let reason = Reason::local(Code::UploadExpired, "the Upload expired before all of it was sent");
-            self.restart(id, reason, Context::default(), now);
+            // What a hold or a pause took of its hour is not the link's fault.
+            let held = self.tasks.get(&id).is_some_and(|task| task.was_held);
+            self.restart(id, if held { Why::Other } else { Why::TooSlow }, reason, Context::default(), now);
         }
+    }
+
+    /// Takes note of the bytes that went out, and gives up what cannot be finished any more.
+    pub(super) fn moved(&mut self, operations: &[(OperationId, u64)], now: Now) {
+        for (id, bytes) in operations {
+            let Some(running) = self.operations.get_mut(id) else { continue };
+            let more = bytes.saturating_sub(running.moved);
+            running.moved = running.moved.max(*bytes);
+            let server = self.limits.accounts.get(&running.account).cloned().unwrap_or_default();
+            self.links.entry(server).or_default().moved(more, now.boot);
+        }
+        let doomed: Vec<(JobId, Reason)> = self
+            .tasks
+            .iter()
+            .filter_map(|(id, task)| Some((*id, self.cannot_be_finished(task, now)?)))
+            .collect();
+        for (id, reason) in doomed {
+            self.restart(id, Why::TooSlow, reason, Context::default(), now);
+        }
+    }
+
+    /// Why the open Upload of a task cannot be finished in its time, even at the best rate of late.
+    fn cannot_be_finished(&self, task: &Task, now: Now) -> Option<Reason> {
+        let Stage::Sending(session) = &task.job.stage else { return None };
+        let Deadline::At(deadline) = session.deadline else { return None };
+        if task.was_held {
+            return None;
+        }
+        let link = self.links.get(&self.server_of(&task.job.subject.account))?;
+        let best = link.best()?;
+        let length = |range: &std::ops::Range<u64>| range.end - range.start;
+        let unstored = session.parts.iter().filter(|part| part.stored.is_none());
+        let missing = unstored.map(|part| length(&part.range)).sum::<u64>();
+        let on_their_way = |running: &&Running| running.job == Some(task.job.id) && !running.stale;
+        let moved: u64 = self.operations.values().filter(on_their_way).map(|running| running.moved).sum();
+        let left = deadline.since(now.boot).as_secs_f64();
+        if missing.saturating_sub(moved) as f64 <= best * left {
+            return None;
+        }
+        let bytes = task.job.subject.fingerprint.bytes;
+        // With the whole link from the first second a new one would do. Where it would not, this one goes on for a while,
+        // since the link may recover.
+        let fresh = bytes as f64 <= best * policy::USUAL_LIFETIME.as_secs_f64();
+        let tried = link.is_well_known() && now.boot.since(task.opened_at) >= FAIR_TRIAL;
+        (fresh || tried).then(|| {
+            let words = format!(
+                "{missing} bytes are missing and {left:.0} s are left, but the link took {best:.0} bytes per second at best"
+            );
+            Reason::local(Code::UploadExpired, words)
+        })
     }
 
     /// Goes on with what has begun, apart from Parts.
@@ -94,18 +156,22 @@ impl Board {
                 Next::Create if task.is_small() => self.grant_if(id, Kind::Create, now),
                 Next::Whole => self.grant_if(id, Kind::Whole, now),
                 Next::Complete => self.grant_if(id, Kind::Complete, now),
+                Next::AskFile => self.grant_if(id, Kind::AskFile, now),
+                Next::Fence => self.grant_if(id, Kind::Fence, now),
+                Next::Search => self.grant_if(id, Kind::Search, now),
                 Next::Create | Next::Nothing => {}
             }
         }
     }
 
-    /// Whether another job of the same account, purpose, name and size is about to be completed.
+    /// Whether another job of the same server, purpose, name and size is about to be completed.
     fn has_busy_twin(&self, id: JobId) -> bool {
         let Some(subject) = self.tasks.get(&id).map(|task| &task.job.subject) else { return false };
         let key = |subject: &Subject| {
             (
                 subject.fingerprint.bytes,
-                subject.account.clone(),
+                // Two accounts of the configuration may be one of the server.
+                self.server_of(&subject.account),
                 subject.purpose.clone(),
                 subject.filename.clone(),
             )
@@ -190,7 +256,7 @@ impl Board {
         };
         let Some(job) = self.queue.pop(lane, may) else { return false };
         let id = job.id;
-        self.tasks.insert(id, Task::new(job));
+        self.tasks.insert(id, Task::new(job, now.boot));
         self.grant_if(id, Kind::Create, now);
         true
     }
@@ -259,10 +325,16 @@ impl Board {
         }
     }
 
-    fn start(&mut self, job: Option<JobId>, account: AccountName, kind: Kind, work: Work) -> OperationId {
+    pub(super) fn start(
+        &mut self,
+        job: Option<JobId>,
+        account: AccountName,
+        kind: Kind,
+        work: Work,
+    ) -> OperationId {
         self.last_operation += 1;
         let id = OperationId(self.last_operation);
-        self.operations.insert(id, Running { job, account: account.clone(), kind, stale: false });
+        self.operations.insert(id, Running { job, account: account.clone(), kind, stale: false, moved: 0 });
         self.effects.push(Effect::Start(Grant { id, job, account, work }));
         id
     }
@@ -271,37 +343,42 @@ impl Board {
         self.operations.values().filter(|running| running.kind == kind).count()
     }
 
-    /// Gives the Upload up and starts the job again with a new one.
-    pub(super) fn restart(&mut self, id: JobId, reason: Reason, context: Context, now: Now) {
+    /// Gives the Upload up and starts the job again with a new one; or ends the job, where the link has been too slow for
+    /// several.
+    pub(super) fn restart(&mut self, id: JobId, why: Why, reason: Reason, context: Context, now: Now) {
         self.abandon_operations(id);
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let account = task.job.subject.account.clone();
         let session = task.opened.take().or_else(|| task.job.stage.session().cloned());
-        if reason.code == Code::UploadExpired {
-            task.expiries += u32::from(!task.was_held);
-        } else {
-            task.refused_before = true;
-        }
-        let too_slow = task.expiries >= EXPIRIES;
-        let bytes = task.job.subject.fingerprint.bytes;
+        let may_have_ended = task.doubts() != Doubt::None;
         let written = matches!(task.job.stage, Stage::Sending(_) | Stage::Completing(..));
-        let expired = reason.code == Code::UploadExpired;
+        let too_slow = why == Why::TooSlow && task.job.expiries + 1 >= EXPIRIES;
+        let bytes = task.job.subject.fingerprint.bytes;
         task.start_over();
         task.not_before = now.boot;
-        if let Some(session) = session.filter(|_| !expired) {
+        if let Some(session) = session.filter(|session| !may_have_ended && !is_expired(session, now.boot)) {
             self.cancel_upload(id, account, session.upload);
         }
         if too_slow {
-            let rate = super::policy::needed_rate(bytes);
+            let rate = policy::needed_rate(bytes);
             let words = format!(
-                "{EXPIRIES} Uploads expired one after the other; this file needs at least {rate} bytes per second"
+                "{EXPIRIES} Uploads could not be finished in their hour; this file needs at least {rate} bytes per second \
+                 ({})",
+                reason.message
             );
             self.step(id, Step::Failed(Reason::local(Code::TooSlow, words)), context, false);
             self.forget(id);
         } else if written {
-            self.step(id, Step::Restarted { reason }, context, false);
+            self.step(id, Step::Restarted { why, reason }, context, false);
+        } else if let Some(task) = self.tasks.get_mut(&id) {
+            // Nothing is on disk of the Upload of a small file, so nothing has to be taken back.
+            task.job.refusals += u32::from(why == Why::Refused);
         }
     }
+}
+
+fn is_expired(session: &Session, now: Boot) -> bool {
+    matches!(session.deadline, Deadline::At(at) if at <= now)
 }
 
 fn work(task: &Task, kind: Kind, checksum: bool) -> Option<Work> {
@@ -317,18 +394,33 @@ fn work(task: &Task, kind: Kind, checksum: bool) -> Option<Work> {
         }
         Kind::Whole => Work::Whole { subject: subject(), upload: session?.upload.clone(), checksum },
         Kind::Hash => Work::Hash(subject()),
-        Kind::Verify => {
-            let sent = session?
-                .parts
-                .iter()
-                .filter_map(|part| part.stored.as_ref().map(|(_, digest)| (part.range.clone(), *digest)));
-            Work::Verify { subject: subject(), sent: sent.collect() }
-        }
+        Kind::Verify => Work::Verify { subject: subject(), sent: wanted(&task.job, session?).sent },
         Kind::Complete => Work::Complete {
             upload: session?.upload.clone(),
             parts: session?.part_ids()?,
             md5: task.job.md5.clone().filter(|_| checksum),
         },
-        Kind::Cancel | Kind::Probe => return None,
+        Kind::Fence => Work::Cancel(session?.upload.clone()),
+        Kind::Search => Work::Search(Box::new(wanted(&task.job, session?))),
+        Kind::AskFile => Work::AskFile(task.named.clone()?),
+        Kind::Cancel | Kind::Check | Kind::Probe => return None,
     })
+}
+
+/// The File that the Upload of a job may have become.
+pub(super) fn wanted(job: &Job, session: &Session) -> Wanted {
+    let subject = &job.subject;
+    let stored = |part: &PlannedPart| part.stored.as_ref().map(|(_, digest)| (part.range.clone(), *digest));
+    Wanted {
+        job: job.id,
+        name: if session.echoed_name.is_empty() {
+            subject.filename.clone()
+        } else {
+            session.echoed_name.clone()
+        },
+        purpose: subject.purpose.clone(),
+        bytes: subject.fingerprint.bytes,
+        since: session.server_created_at.saturating_sub(reconcile::SKEW_SECONDS),
+        sent: session.parts.iter().filter_map(stored).collect(),
+    }
 }

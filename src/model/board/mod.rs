@@ -3,8 +3,10 @@
 //! Nothing here does I/O, so hours of a thin link or every lost answer are simulated in microseconds, and no two tasks
 //! race for slots, holds or cancels. A claim is a place on the board: a crash gives every claim back.
 
+mod doubt;
 mod gates;
 mod grants;
+mod link;
 mod outcomes;
 mod queue;
 mod requests;
@@ -16,18 +18,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::time::Duration;
 
-pub use gates::{Hold, Scope};
-pub use requests::{Ask, Request};
+pub use gates::{Hold, Pace, Scope};
+pub use requests::{Ask, Request, Resolution};
 
 use self::gates::Gates;
+use self::link::Link;
 use self::queue::Queue;
 use self::task::Task;
-use super::answer::{PartId, Upload, UploadId};
+use super::answer::{FileId, PartId, RemoteFile, Upload, UploadId};
 use super::failure::{Facts, Failure, Operation};
 use super::file::Digest;
 use super::job::{AccountName, Deadline, FolderId, Job, JobId, Reason, Stage, State, Step, Subject};
 use super::plan::PartSize;
-use super::policy::{self, Retry};
+use super::policy::Retry;
+use super::reconcile::{Content, Found};
 use super::time::{Boot, Now, Wall};
 
 /// The settings that the board obeys.
@@ -43,6 +47,8 @@ pub struct Limits {
     pub checksum: bool,
     /// `[retry]`.
     pub retry: Retry,
+    /// `[api] complete_timeout`, the longest of all accounts: so long a server may put a file together.
+    pub complete_timeout: Duration,
     /// Each account with the server that it belongs to.
     pub accounts: HashMap<AccountName, String>,
 }
@@ -96,6 +102,10 @@ pub enum Event {
     Store(Result<(), Reason>),
     /// Something about this account changed that makes a new try worthwhile: its key.
     Renewed(AccountName),
+    /// The largest Part that each server is known to take, from earlier runs.
+    PartCaps(HashMap<String, u64>),
+    /// Bytes of each Part under way that were handed to its connection so far.
+    Moved(Vec<(OperationId, u64)>),
     /// No new work from now on.
     Stopping,
     /// Time passed.
@@ -153,6 +163,13 @@ pub enum Effect {
         folder: FolderId,
         /// Whether they are.
         paused: bool,
+    },
+    /// Remember the largest Part that a server takes.
+    PartCap {
+        /// By its base URL.
+        server: String,
+        /// In bytes.
+        bytes: u64,
     },
     /// What a command is told.
     Answer {
@@ -240,10 +257,39 @@ pub enum Work {
         /// MD5 of the file.
         md5: Option<String>,
     },
-    /// `POST /uploads/{id}/cancel`: of an Upload that is given up, so that the server need not keep its Parts.
+    /// `POST /uploads/{id}/cancel`: of an Upload that is given up, so that the server need not keep its Parts; or of one
+    /// that may have become a File, to find out.
     Cancel(UploadId),
+    /// Look through `GET /files` for the File that an Upload may have become.
+    Search(Box<Wanted>),
+    /// `GET /files/{id}`: a File that the answer to complete named while it was not made yet.
+    AskFile(FileId),
+    /// Is this File what a person says it is?
+    Check {
+        /// Its id.
+        file: FileId,
+        /// What it is to be.
+        wanted: Box<Wanted>,
+    },
     /// `GET /files?limit=1`: does the server answer at all?
     Probe,
+}
+
+/// The File that is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its job: what the ledger has of other jobs is not meant.
+    pub job: JobId,
+    /// As create's answer echoed it.
+    pub name: String,
+    /// The API's `purpose`.
+    pub purpose: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Not made before this, by the server's clock, in seconds since 1970.
+    pub since: i64,
+    /// The ranges of the file in order, with the digests of what was sent.
+    pub sent: Vec<(Range<u64>, Digest)>,
 }
 
 /// How an operation ended.
@@ -274,8 +320,21 @@ pub enum Done {
     Verified,
     /// Complete's answer, whatever it says.
     Completed(Upload),
-    /// Cancel's answer.
-    Cancelled,
+    /// Cancel's answer, whatever it says.
+    Cancelled(Upload),
+    /// What the list of Files showed.
+    Searched(Found),
+    /// The File that was asked for.
+    FileSeen(RemoteFile),
+    /// What a person's File is.
+    Checked {
+        /// It.
+        file: RemoteFile,
+        /// Compared with what was sent.
+        content: Content,
+        /// The job of the ledger that has it.
+        taken: Option<JobId>,
+    },
     /// The server answers.
     Probed,
     /// The operation panicked; the text is the panic's.
@@ -293,6 +352,8 @@ pub struct Board {
     last_operation: u64,
     /// The largest Part that each server is known to take, where something before it refused a larger one.
     part_caps: HashMap<String, u64>,
+    /// How fast each server took bytes lately.
+    links: HashMap<String, Link>,
     random: Random,
     stopping: bool,
     /// When all that could start was last started: what came due since is still to be looked at.
@@ -308,6 +369,8 @@ struct Running {
     kind: Kind,
     /// Its job went on without it.
     stale: bool,
+    /// Bytes of a Part that were handed to its connection.
+    moved: u64,
 }
 
 /// What a running operation takes up.
@@ -319,7 +382,13 @@ enum Kind {
     Hash,
     Verify,
     Complete,
+    /// Cancel of an Upload that is given up.
     Cancel,
+    /// Cancel of an Upload that may have become a File.
+    Fence,
+    Search,
+    AskFile,
+    Check,
     Probe,
 }
 
@@ -330,13 +399,14 @@ impl Kind {
             Kind::Create => Operation::Create,
             Kind::Part(_) | Kind::Whole | Kind::Hash | Kind::Verify => Operation::Part,
             Kind::Complete => Operation::Complete,
-            Kind::Cancel => Operation::Cancel,
-            Kind::Probe => Operation::ListFiles,
+            Kind::Cancel | Kind::Fence => Operation::Cancel,
+            Kind::Search | Kind::Probe => Operation::ListFiles,
+            Kind::AskFile | Kind::Check => Operation::GetFile,
         }
     }
 
     fn uses_lane(self) -> bool {
-        matches!(self, Kind::Create | Kind::Whole | Kind::Complete | Kind::Cancel | Kind::Probe)
+        !matches!(self, Kind::Part(_) | Kind::Hash | Kind::Verify)
     }
 }
 
@@ -351,6 +421,7 @@ impl Board {
             operations: HashMap::new(),
             last_operation: 0,
             part_caps: HashMap::new(),
+            links: HashMap::new(),
             random: Random(seed | 1),
             stopping: false,
             filled_at: Boot(i64::MIN),
@@ -390,6 +461,8 @@ impl Board {
             Event::Store(Ok(())) => self.lift(&Scope::Store, now),
             Event::Store(Err(reason)) => self.hold(Scope::Store, reason, Operation::ListFiles, now),
             Event::Renewed(account) => self.gates.probe_now(&Scope::Account(account), now.boot),
+            Event::PartCaps(caps) => self.part_caps = caps,
+            Event::Moved(operations) => self.moved(&operations, now),
             Event::Stopping => self.stopping = true,
             Event::Tick => {}
         }
@@ -427,6 +500,11 @@ impl Board {
     /// What stops sending, with since when and until when.
     pub fn holds(&self) -> impl Iterator<Item = (&Scope, &Hold)> {
         self.gates.holds()
+    }
+
+    /// Accounts whose server asked us to slow down.
+    pub fn paces(&self) -> impl Iterator<Item = (&AccountName, &Pace)> {
+        self.gates.paces()
     }
 
     /// Part slots in use and in all, and lane requests in use.

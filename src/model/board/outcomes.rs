@@ -3,10 +3,11 @@
 use super::super::answer::{Upload, UploadStatus};
 use super::super::failure::{Failure, Operation};
 use super::super::job::{
-    Code, Deadline, Doubt, Job, JobId, PlannedPart, Reason, Session, Stage, State, Step,
+    Code, Deadline, Doubt, Job, JobId, PlannedPart, Reason, Session, Stage, State, Step, Why,
 };
 use super::super::plan;
 use super::super::policy::{self, Blame, Situation, Verdict};
+use super::super::reconcile;
 use super::super::time::Now;
 use super::gates::{Scope, Streak};
 use super::task::Task;
@@ -54,9 +55,10 @@ impl Board {
             task.under_way.remove(&under_way);
         }
         if outcome.interrupted {
-            if running.kind == Kind::Complete {
-                task.doubt();
+            if matches!(running.kind, Kind::Complete | Kind::Fence) {
+                task.doubt(now.boot);
             }
+            task.lost_part |= matches!(running.kind, Kind::Part(_) | Kind::Whole);
             return;
         }
         let context = Context {
@@ -70,6 +72,10 @@ impl Board {
             took: outcome.took,
             bytes: None,
         };
+        if running.kind == Kind::Check {
+            self.checked(job, outcome.result, context);
+            return;
+        }
         match outcome.result {
             Ok(done) => self.succeeded(job, running.kind, done, context, now),
             Err(failure) => self.failed(job, &running, &failure, was_probe, context, now),
@@ -115,7 +121,10 @@ impl Board {
             }
             Done::Completed(upload) => self.completed(id, upload, context, now),
             Done::Panicked(text) => self.panicked(id, kind, &text, context, now),
-            Done::Cancelled | Done::Probed => {}
+            Done::Cancelled(upload) if kind == Kind::Fence => self.fence_answered(id, upload, context, now),
+            Done::Searched(found) => self.searched(id, &found, context, now),
+            Done::FileSeen(file) => self.file_seen(id, file, context, now),
+            Done::Cancelled(_) | Done::Checked { .. } | Done::Probed => {}
         }
     }
 
@@ -130,6 +139,9 @@ impl Board {
             parts: ranges.into_iter().map(|range| PlannedPart { range, stored: None }).collect(),
         };
         let whole = task.is_small() && session.parts.len() == 1;
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.opened_at = now.boot;
+        }
         if let Some(task) = self.tasks.get_mut(&id).filter(|_| whole) {
             task.opened = Some(session);
             task.created = context;
@@ -138,7 +150,7 @@ impl Board {
         }
     }
 
-    fn completed(&mut self, id: JobId, upload: Upload, context: Context, now: Now) {
+    pub(super) fn completed(&mut self, id: JobId, upload: Upload, context: Context, now: Now) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let bytes = task.job.subject.fingerprint.bytes;
         match (upload.status, upload.file) {
@@ -159,11 +171,13 @@ impl Board {
             }
             (UploadStatus::Cancelled | UploadStatus::Expired, _) => {
                 let words = "complete was answered with an Upload that had ended without a File";
-                self.restart(id, Reason::local(Code::UploadExpired, words), context, now);
+                self.restart(id, Why::Other, Reason::local(Code::UploadExpired, words), context, now);
             }
-            (status, _) => {
-                // Azure answers while it still works; the same request again tells how it ended.
-                task.doubt();
+            (status, file) => {
+                // Azure answers while it still works: the File that it names, or the same request again, tells how it ended.
+                task.doubt(now.boot);
+                task.ask_named = file.is_some();
+                task.named = file.map(|file| file.id).or(task.named.take());
                 let words = format!("complete was answered with an Upload that is {status:?}");
                 self.put_off(id, Reason::local(Code::BadAnswer, words), None, context, now);
             }
@@ -184,7 +198,7 @@ impl Board {
         let reason = Reason::local(Code::Internal, format!("{} panicked: {text}", kind.operation().name()));
         let Some(task) = self.tasks.get_mut(&id) else { return };
         if matches!(task.job.stage, Stage::Completing(..)) {
-            task.doubt();
+            task.doubt(now.boot);
             self.put_off(id, reason, None, context, now);
         } else {
             self.fail(id, reason, context);
@@ -203,33 +217,41 @@ impl Board {
         let random = self.random.next();
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let operation = running.kind.operation();
-        if operation == Operation::Complete && failure.may_have_acted() {
-            task.doubt();
+        if failure.may_have_acted() {
+            match running.kind {
+                Kind::Complete | Kind::Fence => task.doubt(now.boot),
+                Kind::Part(_) | Kind::Whole => task.lost_part = true,
+                _ => {}
+            }
         }
         let session = task.opened.as_ref().or_else(|| task.job.stage.session());
         let situation = Situation {
             retry: &self.limits.retry,
             attempts: task.job.attempts,
             deadline: session.map(|session| session.deadline),
-            doubt: match task.job.stage {
-                Stage::Completing(_, doubt) => doubt,
-                _ => Doubt::None,
-            },
-            refused_before: task.refused_before,
+            doubt: task.doubts(),
+            waited_out: task
+                .doubted_at
+                .is_some_and(|since| now.boot.since(since) >= self.limits.complete_timeout),
+            refused_before: task.job.refusals > 0 && !task.may_blame_lost_part(),
             random,
         };
         match policy::judge(operation, failure, &situation, now.boot) {
             Verdict::Retry { after, reason, blame } => {
-                let pace = context.facts.as_ref().and_then(|facts| facts.retry_after).unwrap_or(SHORT_REST);
+                let pace = context.facts.as_ref().and_then(policy::wish).unwrap_or(SHORT_REST);
                 if self.blame(id, running, blame, &reason, now + pace, was_probe, now) {
                     self.put_off(id, reason, Some(after), context, now);
                 }
             }
-            Verdict::Restart(reason) => self.restart(id, reason, context, now),
+            Verdict::Restart(reason) => {
+                let lost = self.tasks.get(&id).is_some_and(Task::may_blame_lost_part);
+                let why = if reason.code == Code::UploadExpired || lost { Why::Other } else { Why::Refused };
+                self.restart(id, why, reason, context, now);
+            }
             Verdict::SmallerParts(reason) => self.smaller_parts(id, running, reason, context, now),
-            Verdict::Unresolved(reason) => {
-                self.step(id, Step::Unresolved { reason, candidates: Vec::new() }, context, false);
-                self.forget(id);
+            Verdict::Inquire(reason) => self.inquire(id, reason, context, now),
+            Verdict::Refused(reason) => {
+                self.question_refused(id, running.kind, failure, reason, context, now)
             }
             Verdict::Reject(reason) => self.fail(id, reason, context),
             Verdict::Vanished(reason) => self.vanished(id, reason, context),
@@ -305,6 +327,7 @@ impl Board {
             attempts: 0,
             deadline: None,
             doubt: Doubt::None,
+            waited_out: false,
             refused_before: false,
             random: 1.0,
         };
@@ -321,7 +344,7 @@ impl Board {
     }
 
     /// Tries the job again after `after`, or gives it up if it was tried for long enough.
-    fn put_off(
+    pub(super) fn put_off(
         &mut self,
         id: JobId,
         reason: Reason,
@@ -336,22 +359,42 @@ impl Board {
             return;
         }
         let failing_since = task.job.failing_since.unwrap_or(now.wall);
-        if policy::gives_up(&self.limits.retry, failing_since, now.wall) {
-            let doubtful = matches!(task.job.stage, Stage::Completing(_, Doubt::MayHaveActed));
-            if doubtful {
-                self.step(id, Step::Unresolved { reason, candidates: Vec::new() }, context, false);
-                self.forget(id);
-            } else {
-                self.fail(id, reason, context);
+        let tried_enough = policy::gives_up(&self.limits.retry, failing_since, now.wall);
+        match &task.job.stage {
+            Stage::Completing(session, doubt) if *doubt != Doubt::None => {
+                let ends = reconcile::ends_for_certain(session.deadline, task.met);
+                // Behind its end no repetition brings what the first complete did not.
+                if tried_enough || (*doubt == Doubt::MayHaveActed && now.boot >= ends) {
+                    self.inquire_further(id, reason, context, now);
+                    return;
+                }
             }
-            return;
+            _ if tried_enough => {
+                self.fail(id, reason, context);
+                return;
+            }
+            _ => {}
         }
         let attempts = task.job.attempts;
         let after = after.unwrap_or_else(|| policy::backoff(&self.limits.retry, attempts, random));
+        self.wait(id, after, reason, context, now);
+    }
+
+    /// Has the job wait, and writes down for what.
+    pub(super) fn wait(
+        &mut self,
+        id: JobId,
+        after: std::time::Duration,
+        reason: Reason,
+        context: Context,
+        now: Now,
+    ) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
         let due = now + after;
         task.not_before = due.boot;
         let queued = task.job.stage.state() == State::Queued;
-        let step = Step::PutOff { due: due.wall, reason, attempts: attempts + 1, failing_since };
+        let (attempts, failing_since) = (task.job.attempts + 1, task.job.failing_since.unwrap_or(now.wall));
+        let step = Step::PutOff { due: due.wall, reason, attempts, failing_since };
         self.step(id, step, context, false);
         let waiting = self.tasks.values().filter(|task| task.not_before > now.boot).count();
         let opened = self.tasks.get(&id).is_some_and(|task| task.opened.is_some());
@@ -361,7 +404,7 @@ impl Board {
         }
     }
 
-    fn fail(&mut self, id: JobId, reason: Reason, context: Context) {
+    pub(super) fn fail(&mut self, id: JobId, reason: Reason, context: Context) {
         self.cancel_open_upload(id);
         self.step(id, Step::Failed(reason), context, false);
         self.forget(id);
@@ -400,11 +443,10 @@ impl Board {
             return;
         }
         let server = self.server_of(&running.account);
-        let known = self.part_caps.entry(server).or_insert(cap);
+        let known = self.part_caps.entry(server.clone()).or_insert(cap);
         *known = (*known).min(cap);
-        self.restart(id, reason, context, now);
-        if let Some(task) = self.tasks.get_mut(&id) {
-            task.refused_before = false;
-        }
+        let bytes = *known;
+        self.effects.push(Effect::PartCap { server, bytes });
+        self.restart(id, Why::Other, reason, context, now);
     }
 }

@@ -1,9 +1,10 @@
 //! What commands ask for. A request is one more event, so that `cancel` against a complete under way is a cell of the
 //! table and not a race.
 
+use super::super::answer::FileId;
 use super::super::job::{Code, FolderId, Job, JobId, Stage, Step};
 use super::super::plan::MAX_FILE_BYTES;
-use super::super::time::Now;
+use super::super::time::{Boot, Now};
 use super::task::Task;
 use super::{Board, Context, Effect};
 
@@ -29,15 +30,36 @@ pub enum Ask {
     Cancel(Box<Job>),
     /// Make a job the next to be opened.
     Bump(Box<Job>),
+    /// Settle an unresolved job.
+    Resolve(Box<Job>, Resolution),
+}
+
+/// What a person says of an unresolved job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// This is its File; it is fetched and compared first.
+    Is(FileId),
+    /// The same, on the person's word.
+    IsUnchecked(FileId),
+    /// There is no File: send it again.
+    Again,
 }
 
 impl Board {
     pub(super) fn asked(&mut self, request: Request, now: Now) {
         let result = match request.ask {
+            Ask::Resolve(job, Resolution::Is(file)) => {
+                // Answered when the File has been looked at.
+                match self.check_file(*job, file, request.id, now.boot) {
+                    Ok(()) => return,
+                    Err(text) => Err(text),
+                }
+            }
+            Ask::Resolve(job, resolution) => self.resolve(*job, resolution, now.boot),
             Ask::Pause(folder) => Ok(self.pause(folder, true, now)),
             Ask::Resume(folder) => Ok(self.pause(folder, false, now)),
-            Ask::Retry(job) => self.retry(*job),
-            Ask::Cancel(job) => self.cancel(*job),
+            Ask::Retry(job) => self.retry(*job, now.boot),
+            Ask::Cancel(job) => self.cancel(*job, now.boot),
             Ask::Bump(job) => self.bump(*job, now),
         };
         let done = result.is_ok();
@@ -60,11 +82,12 @@ impl Board {
         }
         if !paused {
             self.gates.probe_all_now(now.boot);
+            self.gates.rest_over(now.boot);
         }
         if paused { "paused".into() } else { "resumed".into() }
     }
 
-    fn retry(&mut self, job: Job) -> Result<String, String> {
+    fn retry(&mut self, job: Job, now: Boot) -> Result<String, String> {
         let (id, state) = (job.id, job.stage.state());
         if !matches!(job.stage, Stage::Failed | Stage::Cancelled | Stage::Skipped) {
             return Err(format!(
@@ -77,26 +100,51 @@ impl Board {
             let code = if bytes == 0 { Code::FileEmpty } else { Code::FileTooLarge };
             return Err(format!("job {} cannot be sent ({code}): {}", id.0, code.remedy()));
         }
-        self.step_of(job, Step::Requeued);
+        self.step_of(job, Step::Requeued, now);
         if let Some(task) = self.tasks.remove(&id) {
             self.queue.push_first(task.job);
         }
         Ok(format!("job {} is queued again", id.0))
     }
 
-    fn cancel(&mut self, job: Job) -> Result<String, String> {
+    fn cancel(&mut self, job: Job, now: Boot) -> Result<String, String> {
         let id = job.id;
         let state = self.current(&job).stage.state();
         match self.current(&job).stage {
             Stage::Queued | Stage::Sending(_) => {
                 self.cancel_open_upload(id);
                 self.queue.remove(id);
-                self.step_of(job, Step::Cancelled);
+                self.step_of(job, Step::Cancelled, now);
                 self.forget(id);
                 Ok(format!("job {} is cancelled", id.0))
             }
             Stage::Completing(..) => Err(format!("too late: the File of job {} is being made", id.0)),
             _ => Err(format!("job {} is {state} already", id.0)),
+        }
+    }
+
+    fn resolve(&mut self, job: Job, resolution: Resolution, now: Boot) -> Result<String, String> {
+        let (id, state) = (job.id, job.stage.state());
+        if !matches!(job.stage, Stage::Unresolved(_)) {
+            return Err(format!("job {} is {state}; only unresolved jobs can be resolved", id.0));
+        }
+        if self.tasks.contains_key(&id) {
+            return Err(format!("job {} is being resolved already", id.0));
+        }
+        match resolution {
+            Resolution::Again => {
+                self.step_of(job, Step::Requeued, now);
+                if let Some(task) = self.tasks.remove(&id) {
+                    self.queue.push_first(task.job);
+                }
+                Ok(format!("job {} is queued again", id.0))
+            }
+            Resolution::Is(file) | Resolution::IsUnchecked(file) => {
+                let text = format!("job {} is stored as {file}, on your word", id.0);
+                self.step_of(job, Step::Stored { file, expires_at: None }, now);
+                self.forget(id);
+                Ok(text)
+            }
         }
     }
 
@@ -107,7 +155,7 @@ impl Board {
         }
         let waits = matches!(self.current(&job).stage, Stage::Queued) && !self.tasks.contains_key(&id);
         self.queue.remove(id);
-        self.step_of(job, Step::Bumped);
+        self.step_of(job, Step::Bumped, now.boot);
         if let Some(task) = self.tasks.get_mut(&id) {
             task.not_before = now.boot;
         }
@@ -123,9 +171,9 @@ impl Board {
     }
 
     /// Takes a step for a job whether or not it was on the board.
-    fn step_of(&mut self, job: Job, step: Step) {
+    fn step_of(&mut self, job: Job, step: Step, now: Boot) {
         let id: JobId = job.id;
-        self.tasks.entry(id).or_insert_with(|| Task::new(job));
+        self.tasks.entry(id).or_insert_with(|| Task::new(job, now));
         self.step(id, step, Context::default(), false);
     }
 }

@@ -2,10 +2,14 @@
 
 use std::collections::HashSet;
 
-use super::super::job::{Deadline, Doubt, Job, PlannedPart, Session, Stage};
+use super::super::answer::FileId;
+use super::super::job::{Deadline, Doubt, Job, PlannedPart, Reason, Session, Stage};
 use super::super::plan::LANE_BYTES;
 use super::super::time::{Boot, Now};
 use super::{Context, Kind, Limits};
+
+/// So many Uploads at most are given up for Parts whose answers were lost.
+const LOST_PARTS: u32 = 10;
 
 /// A job that is being worked on.
 #[derive(Debug)]
@@ -23,14 +27,30 @@ pub(super) struct Task {
     pub(super) verified: bool,
     /// The step to `Completing` is on disk.
     pub(super) committed: bool,
-    /// A plain refusal made it start again before.
-    pub(super) refused_before: bool,
+    /// When this run met it.
+    pub(super) met: Boot,
+    /// When its Upload was opened, or met.
+    pub(super) opened_at: Boot,
+    /// Since when an answer to complete may be lost.
+    pub(super) doubted_at: Option<Boot>,
+    /// A Part of this Upload may have been taken without our knowing: some servers count it.
+    pub(super) lost_part: bool,
+    /// The File that complete's answer named while it was still being made.
+    pub(super) named: Option<FileId>,
+    /// That one is asked for next, rather than complete being repeated.
+    pub(super) ask_named: bool,
+    /// How complete was refused, for people.
+    pub(super) inquiry: Option<Reason>,
+    /// When the list of Files was first looked at.
+    pub(super) searching_since: Option<Boot>,
+    /// The one File that the last look found, and could not read.
+    pub(super) single: Option<FileId>,
+    /// The request of a person that waits for an operation.
+    pub(super) request: Option<i64>,
     /// The server took a Part of this session in this run, so its Upload is known to live.
     pub(super) proven: bool,
     /// A hold or a pause fell into the life of its Upload, so that its expiry says nothing of the link.
     pub(super) was_held: bool,
-    /// Uploads that expired although nothing held them up.
-    pub(super) expiries: u32,
 }
 
 /// One thing that a task has under way.
@@ -49,11 +69,14 @@ pub(super) enum Next {
     Whole,
     Verify,
     Complete,
+    AskFile,
+    Fence,
+    Search,
     Nothing,
 }
 
 impl Task {
-    pub(super) fn new(job: Job) -> Task {
+    pub(super) fn new(job: Job, now: Boot) -> Task {
         Task {
             job,
             opened: None,
@@ -62,21 +85,32 @@ impl Task {
             under_way: HashSet::new(),
             verified: false,
             committed: false,
-            refused_before: false,
+            met: now,
+            opened_at: now,
+            doubted_at: None,
+            lost_part: false,
+            named: None,
+            ask_named: false,
+            inquiry: None,
+            searching_since: None,
+            single: None,
+            request: None,
             proven: false,
             was_held: false,
-            expiries: 0,
         }
     }
 
-    /// A job that was open when the service started. Its row is on disk, so nothing is awaited for it.
+    /// A job that was open when the service started. Its row is on disk, so nothing is awaited for it; what it had under
+    /// way may have been acted on.
     pub(super) fn resumed(mut job: Job, now: Now) -> Task {
-        if let Stage::Completing(_, doubt) = &mut job.stage {
+        if let Stage::Completing(_, doubt @ Doubt::None) = &mut job.stage {
             *doubt = Doubt::MayHaveActed;
         }
         let due = job.due.map_or(Boot(i64::MIN), |due| now.boot_at(due));
         let committed = matches!(job.stage, Stage::Completing(..));
-        Task { not_before: due, committed, was_held: true, ..Task::new(job) }
+        let doubted_at = committed.then_some(now.boot);
+        let new = Task::new(job, now.boot);
+        Task { not_before: due, committed, doubted_at, lost_part: true, was_held: true, ..new }
     }
 
     /// Whether it goes through the lane, as one Part. One whose Upload was opened before stays as it was planned.
@@ -100,7 +134,12 @@ impl Task {
                     Next::Nothing
                 }
             }
-            Stage::Completing(..) if self.committed => Next::Complete,
+            Stage::Completing(_, doubt) if self.committed => match doubt {
+                Doubt::None | Doubt::MayHaveActed if self.ask_named => Next::AskFile,
+                Doubt::None | Doubt::MayHaveActed => Next::Complete,
+                Doubt::Fencing { .. } => Next::Fence,
+                Doubt::Fenced(_) => Next::Search,
+            },
             _ => Next::Nothing,
         }
     }
@@ -157,10 +196,29 @@ impl Task {
         self.was_held = true;
     }
 
-    /// An answer to complete may have been lost: from now on no refusal is a plain one.
-    pub(super) fn doubt(&mut self) {
+    /// An answer to complete, or to the cancel behind it, may have been lost: from now on no refusal is a plain one.
+    pub(super) fn doubt(&mut self, now: Boot) {
         if let Stage::Completing(_, doubt) = &mut self.job.stage {
-            *doubt = Doubt::MayHaveActed;
+            match doubt {
+                Doubt::None => *doubt = Doubt::MayHaveActed,
+                Doubt::Fencing { again } => *again = true,
+                Doubt::MayHaveActed | Doubt::Fenced(_) => {}
+            }
+            self.doubted_at.get_or_insert(now);
+        }
+    }
+
+    /// Whether a refusal of the whole may come from a Part that the server counts and we do not know of. Not for ever: in
+    /// the end it is the file's.
+    pub(super) fn may_blame_lost_part(&self) -> bool {
+        self.lost_part && self.job.restarts < LOST_PARTS
+    }
+
+    /// What is known of its lost answer.
+    pub(super) fn doubts(&self) -> Doubt {
+        match self.job.stage {
+            Stage::Completing(_, doubt) => doubt,
+            _ => Doubt::None,
         }
     }
 
@@ -171,13 +229,26 @@ impl Task {
         self.committed = false;
         self.proven = false;
         self.was_held = false;
+        self.doubted_at = None;
+        self.lost_part = false;
+        self.named = None;
+        self.ask_named = false;
+        self.inquiry = None;
+        self.searching_since = None;
+        self.single = None;
     }
 }
 
 impl From<Kind> for Option<UnderWay> {
     fn from(kind: Kind) -> Option<UnderWay> {
         match kind {
-            Kind::Create | Kind::Whole | Kind::Complete => Some(UnderWay::Request),
+            Kind::Create
+            | Kind::Whole
+            | Kind::Complete
+            | Kind::Fence
+            | Kind::Search
+            | Kind::AskFile
+            | Kind::Check => Some(UnderWay::Request),
             Kind::Part(index) => Some(UnderWay::Part(index)),
             Kind::Hash => Some(UnderWay::Hash),
             Kind::Verify => Some(UnderWay::Verify),

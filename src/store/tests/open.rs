@@ -94,7 +94,8 @@ async fn a_newer_database_is_refused() {
     fixture.store.close().await;
     let Fixture { dir, lock, .. } = fixture;
     drop(lock);
-    let newer = |fault| matches!(fault, StoreError::Newer { found: 9999, known: 1, .. });
+    let newer =
+        |fault| matches!(fault, StoreError::Newer { found: 9999, known, .. } if known > 0 && known < 9999);
     assert!(newer(Store::open(dir.path(), boot()).await.unwrap_err()));
     assert!(newer(Store::open_for_asking(dir.path()).await.unwrap_err()));
 }

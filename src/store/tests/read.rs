@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::answer::FileId;
 use crate::model::failure::{Facts, Operation};
-use crate::model::job::State;
+use crate::model::job::{State, Why};
 use crate::store::{Count, Filter, FinishState, HistoryRow, NewRequest, Pruned, Waiting};
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn ranges_are_those_of_the_last_upload() {
     let mut job = fixture.queued("a").await;
     fixture.take(&mut job, Step::Opened(session("upload_1", 3))).await;
     fixture.take(&mut job, part(0)).await;
-    fixture.take(&mut job, Step::Restarted { reason: reason() }).await;
+    fixture.take(&mut job, Step::Restarted { why: Why::Refused, reason: reason() }).await;
     fixture.take(&mut job, Step::Opened(session("upload_2", 2))).await;
     fixture.take(&mut job, part(1)).await;
     assert_eq!(fixture.store.ranges_of(job.id).await.unwrap(), [(5..10, Digest([7; 32]))]);

@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::answer::FileId;
-use crate::model::job::{Doubt, Stage, State};
+use crate::model::job::{Doubt, Stage, State, Why};
 
 fn steps() -> Vec<Step> {
     let file = FileId("file-1".into());
@@ -14,7 +14,7 @@ fn steps() -> Vec<Step> {
         Step::SentWhole { session: whole("upload_new"), md5: Some("abc".into()) },
         Step::SentWhole { session: session("upload_new", 1), md5: None },
         Step::PutOff { due: Wall(77), reason: reason(), attempts: 3, failing_since: Wall(55) },
-        Step::Restarted { reason: reason() },
+        Step::Restarted { why: Why::Refused, reason: reason() },
         Step::Stored { file: file.clone(), expires_at: Some(1_800_000_000) },
         Step::Failed(reason()),
         Step::Unresolved { reason: reason(), candidates: vec![file, FileId("file-2".into())] },
@@ -37,7 +37,7 @@ fn ways() -> Vec<Vec<Step>> {
     vec![
         vec![],
         vec![put_off.clone()],
-        [opened(), vec![Step::Restarted { reason: reason() }, Step::Bumped]].concat(),
+        [opened(), vec![Step::Restarted { why: Why::Refused, reason: reason() }, Step::Bumped]].concat(),
         opened(),
         [opened(), vec![part(0), put_off.clone()]].concat(),
         full(),
