@@ -50,6 +50,16 @@ pub(super) async fn ask(
     store: &Store,
     requests: &[NewRequest],
 ) -> Result<Answers, Failure> {
+    ask_patiently(state_dir, store, requests, PATIENCE).await
+}
+
+/// The same for what the service itself has to wait for.
+pub(super) async fn ask_patiently(
+    state_dir: &Path,
+    store: &Store,
+    requests: &[NewRequest],
+    patience: Duration,
+) -> Result<Answers, Failure> {
     let mut ids = Vec::with_capacity(requests.len());
     for chunk in requests.chunks(TOGETHER) {
         match store.insert_requests(chunk, Clock::System.now().wall).await {
@@ -62,7 +72,7 @@ pub(super) async fn ask(
     }
     let running = is_running(state_dir).await;
     let mut answers: BTreeMap<i64, Result<String, String>> = BTreeMap::new();
-    let end = Clock::System.now().boot + PATIENCE;
+    let end = Clock::System.now().boot + patience;
     while running && answers.len() < ids.len() && Clock::System.now().boot < end {
         sleep(POLL).await;
         for id in &ids {

@@ -19,6 +19,7 @@ mod moment;
 mod online;
 mod output;
 mod pause;
+mod resolve;
 mod resume;
 mod retry;
 mod run;
@@ -87,6 +88,8 @@ pub enum Command {
     Cancel(cancel::Arguments),
     /// Let jobs be the next to be opened
     Bump(bump::Arguments),
+    /// Say which File an unresolved job became, or that it became none
+    Resolve(resolve::Arguments),
     /// Stop sending, from one folder or from all
     Pause(pause::Arguments),
     /// Go on sending, and try at once whatever is on hold
@@ -114,6 +117,7 @@ impl Cli {
             Command::Retry(arguments) => retry::run(common, &arguments).await,
             Command::Cancel(arguments) => cancel::run(common, &arguments).await,
             Command::Bump(arguments) => bump::run(common, &arguments).await,
+            Command::Resolve(arguments) => resolve::run(common, &arguments).await,
             Command::Pause(arguments) => pause::run(common, &arguments).await,
             Command::Resume(arguments) => resume::run(common, &arguments).await,
         }

@@ -146,6 +146,15 @@ fn print_service(output: &mut Output, live: &Live) -> Result<(), Failure> {
             hold.probes
         ))?;
     }
+    for pace in &live.paces {
+        let title = format!("Slowed down by the server: account {}", shown_bytes(pace.account.as_bytes()));
+        let title = output.styled(Style::Yellow, &title);
+        let until = pace.until.as_ref().map_or_else(String::new, |until| {
+            format!(", and nothing before {} (`upspool resume` tries at once)", local_of(until))
+        });
+        let slots = count(u64::try_from(pace.slots).unwrap_or(u64::MAX), "Part", "Parts");
+        output.line(format_args!("{title}: {slots} at once{until}"))?;
+    }
     Ok(())
 }
 

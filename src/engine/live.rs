@@ -21,6 +21,9 @@ pub struct Live {
     pub slots: Slots,
     /// What stops sending.
     pub holds: Vec<LiveHold>,
+    /// Accounts whose server asked for a slower pace.
+    #[serde(default)]
+    pub paces: Vec<LivePace>,
     /// Jobs that are being worked on, the next to expire first.
     pub active: Vec<LiveJob>,
     /// How each folder is watched.
@@ -59,6 +62,17 @@ pub struct LiveHold {
     pub next_probe: String,
     /// Probes that failed.
     pub probes: u32,
+}
+
+/// The server of an account asked us to slow down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LivePace {
+    /// The account.
+    pub account: String,
+    /// Part slots for now; they grow back with good answers.
+    pub slots: usize,
+    /// Nothing is sent before this, RFC 3339; null: that is over.
+    pub until: Option<String>,
 }
 
 /// A job that is being worked on.
@@ -161,6 +175,13 @@ impl Engine {
             next_probe: rfc3339(now.wall_at(hold.probe_at)),
             probes: hold.probes,
         });
+        let paces = self.parts.board.paces().map(|(account, pace)| LivePace {
+            account: account.0.clone(),
+            slots: pace.slots,
+            until: (pace.until > now.boot).then(|| rfc3339(now.wall_at(pace.until))),
+        });
+        let mut paces: Vec<LivePace> = paces.collect();
+        paces.sort_by(|one, other| one.account.cmp(&other.account));
         let seen = self.parts.hints.seen();
         let mut folders = seen.folders.clone();
         for folder in &mut folders {
@@ -174,6 +195,7 @@ impl Engine {
             stopping: self.stopping.is_some(),
             slots: Slots { parts, of, small },
             holds: holds.collect(),
+            paces,
             active,
             folders,
             changing: seen.changing.clone(),

@@ -10,10 +10,11 @@ use crate::source::Comparison;
 use crate::store::Store;
 
 /// Files asked for in one page. The API gives 10 000, at some 300 bytes each; most searches end within the first few.
-const PAGE: u32 = 1000;
+const PAGE: u32 = 100;
 
-/// Pages that are read at most: a million Files made since the Upload was. Also the end of a server that always has more.
-const PAGES: usize = 1000;
+/// Pages that are read at most: half a million Files made since the Upload was. Also the end of a server that always has
+/// more.
+const PAGES: usize = 5000;
 
 /// Files that are read and compared at most. More of one name and size are for a person.
 const COMPARED: usize = 16;

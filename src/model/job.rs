@@ -292,7 +292,7 @@ codes! {
     /// The link cannot carry it within the hour.
     TooSlow = "too-slow", "a faster link, or a smaller file: see the rate that is needed";
     /// Nobody can tell whether there is a File.
-    CompleteUnresolved = "complete-unresolved", "look the Files of the account up by name, size and time";
+    CompleteUnresolved = "complete-unresolved", "look the Files of the account up by name, size and time, then `upspool resolve JOB --file-id ID` or `--again`";
     /// No room for the store.
     StoreFull = "store-full", "make room on the disk of the state directory";
     /// Somebody else holds the database.

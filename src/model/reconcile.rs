@@ -23,7 +23,10 @@ pub const UNKNOWN_EXPIRY: Duration = Duration::from_secs(2 * 3600 + 300);
 /// How long a File that must exist is looked for in a list that lags.
 pub const LIST_LAG: Duration = Duration::from_secs(120);
 
-/// Between two looks at the list.
+/// Between the first two looks at the list.
+const LOOK_SOON: Duration = Duration::from_secs(1);
+
+/// Between later ones.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 
 /// Between two looks while nothing but time can tell.
@@ -135,7 +138,7 @@ pub enum Conclusion {
 
 /// Decides. No File is adopted that may be another's, and none is made a second time that may be there.
 pub fn conclude(search: &Search<'_>, found: &Found, now: Boot) -> Conclusion {
-    let ended = now >= search.ends;
+    let searched = now.since(search.since);
     let Found::Candidates(candidates) = found else {
         return match search.fence {
             // The server's word for it is as good as an empty list.
@@ -148,10 +151,12 @@ pub fn conclude(search: &Search<'_>, found: &Found, now: Boot) -> Conclusion {
     let all = || possible.iter().map(|candidate| candidate.file.clone()).collect();
     match (possible.as_slice(), search.fence) {
         ([], Fence::Closed) => Conclusion::StartOver,
-        ([], Fence::Spent) if now.since(search.since) < LIST_LAG => Conclusion::LookAgain(LOOK_EVERY),
+        ([], Fence::Unclear) if now >= search.ends => Conclusion::StartOver,
+        ([], Fence::Spent | Fence::Unclear) if searched < LIST_LAG => {
+            // Soon at first: most lists lag by a second if at all.
+            Conclusion::LookAgain(searched.clamp(LOOK_SOON, LOOK_EVERY))
+        }
         ([], Fence::Spent) => Conclusion::Unresolved(Vec::new()),
-        ([], Fence::Unclear) if ended => Conclusion::StartOver,
-        ([], Fence::Unclear) if now.since(search.since) < LIST_LAG => Conclusion::LookAgain(LOOK_EVERY),
         ([], Fence::Unclear) => Conclusion::LookAgain(search.ends.since(now).min(LOOK_SELDOM)),
         // The server says that there is no File, and there it is: either its word is wrong or it is another's.
         (_, Fence::Closed) => Conclusion::Unresolved(all()),
@@ -203,7 +208,9 @@ mod tests {
             (Closed, vec![Other, Other], Boot(0), "start over"),
             (Closed, vec![Same], Boot(0), "unresolved [0]"),
             (Closed, vec![Unknown], Boot(0), "unresolved [0]"),
-            (Spent, vec![], Boot(0), "look after 15 s"),
+            (Spent, vec![], Boot(0), "look after 1 s"),
+            (Spent, vec![], Boot(4000), "look after 4 s"),
+            (Spent, vec![], Boot(60_000), "look after 15 s"),
             (Spent, vec![], Boot(120_000), "unresolved []"),
             (Spent, vec![Other], Boot(120_000), "unresolved []"),
             (Spent, vec![Same], Boot(0), "adopt 0"),
@@ -212,7 +219,7 @@ mod tests {
             (Spent, vec![Same, Unknown], Boot(0), "unresolved [0 1]"),
             (Spent, vec![Unknown], Boot(0), "look after 15 s"),
             (Spent, vec![Unknown, Unknown], Boot(0), "unresolved [0 1]"),
-            (Unclear, vec![], Boot(0), "look after 15 s"),
+            (Unclear, vec![], Boot(0), "look after 1 s"),
             (Unclear, vec![], Boot(120_000), "look after 300 s"),
             (Unclear, vec![], late - Duration::from_secs(1), "look after 1 s"),
             (Unclear, vec![], late, "start over"),

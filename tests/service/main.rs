@@ -6,6 +6,7 @@
 mod bad_input;
 mod files;
 mod harness;
+mod lost_answers;
 mod manners;
 mod restart;
 mod servers;

@@ -65,22 +65,6 @@ async fn after_kill_9_during_complete_there_is_one_file() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_to_complete_that_the_server_will_not_repeat_is_unresolved_and_never_a_second_file() {
-    let bench = Bench::new().await;
-    bench.emulator.fault(Calls::of(Operation::Complete).nth(1).meet(Action::drop(Point::After)));
-    bench.drop_file("a.bin", &noise(1000, 1));
-    let (code, printed, _) = bench.once(&[]).await;
-    assert_eq!(code, 1, "{printed}");
-    assert!(printed.starts_with("unresolved complete-unresolved\t"), "{printed}");
-    let record = bench.record("a.bin").await;
-    assert_eq!(record.state, State::Unresolved);
-    assert_eq!(bench.emulator.files().len(), 1);
-    // Nor is it sent by a later run.
-    assert_eq!(bench.once(&[]).await.1, "");
-    assert_eq!(bench.emulator.files().len(), 1);
-}
-
-#[tokio::test]
 async fn faults_of_every_operation_are_tried_again() {
     for operation in [Operation::Create, Operation::Part, Operation::Complete] {
         for (name, action) in [
