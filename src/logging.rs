@@ -7,8 +7,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::config::{Log, LogFormat};
+use crate::model::job::Code;
+use crate::text::shown_bytes;
 
-/// Starts logging for the rest of the process. A journal that does not answer is replaced by JSON, with a word.
+/// Starts logging for the rest of the process, panics included. A journal that does not answer is replaced by JSON, with a word.
 ///
 /// # Errors
 /// If `level` is no filter; the configuration has checked it before.
@@ -41,6 +43,13 @@ pub fn start(log: &Log) -> Result<(), tracing_subscriber::filter::ParseError> {
         LogFormat::Json | LogFormat::Auto => json().boxed(),
     };
     Registry::default().with(layer.with_filter(filter)).init();
+    // What comes of a panic its task says; where it was is known only here. One line like any other, with its fields.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        let words = shown_bytes(panic.payload_as_str().unwrap_or("no message").as_bytes());
+        tracing::error!(event = "panic", code = Code::Internal.as_str(), place, thread, "{words}");
+    }));
     if let Some(error) = lost {
         tracing::warn!(
             event = "log-fallback",

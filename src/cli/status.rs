@@ -135,6 +135,12 @@ fn print_service(output: &mut Output, live: &Live) -> Result<(), Failure> {
         live.slots.of,
         count(u64::try_from(live.slots.small).unwrap_or(u64::MAX), "other request", "other requests")
     ))?;
+    for stuck in &live.stuck {
+        let title = output.styled(Style::Red, "Stuck");
+        let (what, at) = (shown_bytes(stuck.what.as_bytes()), shown_bytes(stuck.at.as_bytes()));
+        let lasted = duration(std::time::Duration::from_secs(stuck.seconds));
+        output.line(format_args!("{title}: {what}: {at} for {lasted}"))?;
+    }
     for hold in &live.holds {
         let title = output.styled(Style::Red, &format!("On hold: {}", shown_bytes(hold.scope.as_bytes())));
         output.line(format_args!("{title}: {}: {}", hold.code, shown_bytes(hold.message.as_bytes())))?;

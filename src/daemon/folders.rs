@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::engine::Message;
 use crate::engine::intake::{self, Existing, Intake};
+use crate::engine::vitals::Vitals;
 use crate::model::job::{AccountName, JobId};
 use crate::model::settle::{FolderKey, Quiet, Settle};
 use crate::store::{FolderRow, Store, Writer};
@@ -48,6 +49,7 @@ pub(super) fn watch(
     clock: &Clock,
     once: &Option<mpsc::UnboundedSender<JobId>>,
     unwatch: &CancellationToken,
+    vitals: &Arc<Vitals>,
 ) -> Result<(Intake, intake::Hints, JoinHandle<()>), PatternError> {
     let mut settle = Settle::new();
     let (mut specs, mut folders) = (Vec::new(), Vec::new());
@@ -92,6 +94,7 @@ pub(super) fn watch(
         engine: engine.clone(),
         clock: clock.clone(),
         once: once.clone(),
+        vitals: vitals.clone(),
     });
     Ok((intake, hints, task))
 }

@@ -21,7 +21,7 @@ const EVERY: Duration = Duration::from_secs(5);
 /// What tells one version of a key file from another.
 type Version = Option<(u64, u64, i64, i64)>;
 
-/// Looks at the key files until the service ends.
+/// Looks at the key files until the service ends, if there are any.
 pub(super) async fn watch(
     config: Config,
     clients: HashMap<AccountName, Client>,
@@ -36,9 +36,6 @@ pub(super) async fn watch(
             Some((name, client, account, path, version))
         })
         .collect();
-    if accounts.is_empty() {
-        return;
-    }
     loop {
         tokio::time::sleep(EVERY).await;
         for (name, client, account, path, seen) in &mut accounts {

@@ -4,13 +4,17 @@
 //! - `folders`: what the watching hand and the intake are told of each folder;
 //! - `keys`: keys that are read again when their file changes;
 //! - `once`: the lines of `run --once`;
-//! - `systemd`: what PID 1 is told.
+//! - `systemd`: what PID 1 is told;
+//! - `tasks`: the tasks whose end is the service's;
+//! - `watchdog`: sees what does not go on, and says which await it is.
 
 mod adopt;
 pub mod folders;
 mod keys;
 mod once;
 mod systemd;
+mod tasks;
+mod watchdog;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
@@ -20,10 +24,12 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::once::Outcome;
+use self::tasks::{Tasks, ended_early};
 use crate::accounts::{self, AccountError};
 use crate::api::Client;
 use crate::clock::{self, Clock};
@@ -41,6 +47,9 @@ use crate::watch::ignore::PatternError;
 
 /// How long the last commit may take when the service ends.
 const LAST_COMMIT: Duration = Duration::from_secs(10);
+
+/// What the log calls the task that prints.
+const PRINTER: &str = "list of what ended";
 
 /// How `run` was asked for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,7 +114,8 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
     }
     // First of all, so that no signal finds the default action, which forgets what is in flight.
     let stop = CancellationToken::new();
-    hear_signals(stop.clone())?;
+    let mut ears = Tasks::default();
+    ears.spawn("signals", hear_signals(stop.clone())?);
     let clock = Clock::System;
     let (store, _lock) = Store::open(&config.store.state_dir, BootId(clock::boot_id())).await?;
     let clients = clients(&config)?;
@@ -126,10 +136,11 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
     let ended = options.once.then_some(ended);
     // Watching ends after the engine does: until then its end would be a fault.
     let unwatch = CancellationToken::new();
-    let (intake, hints, mut watch_task) =
-        folders::watch(&config, &rows, &store, &writer, &sender, &clock, &ended, &unwatch)?;
     let folders = rows.iter().map(|row| (row.id, row.path.clone())).collect();
     let operations = Arc::new(Operations::new(clients.clone(), folders, clock.clone(), store.clone()));
+    let vitals = operations.vitals().clone();
+    let (intake, hints, mut watch_task) =
+        folders::watch(&config, &rows, &store, &writer, &sender, &clock, &ended, &unwatch, &vitals)?;
     let board = Board::new(limits(&config), seed());
     let engine = Engine::new(
         engine::Parts {
@@ -151,11 +162,17 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
         let _ = sender.send(engine::Message::Event(event)).await;
     }
 
-    let mut intake_task = tokio::spawn(intake.run());
-    let mut socket_task = tokio::spawn(status::serve(socket, sender.clone()));
-    let systemd_task = tokio::spawn(systemd::tell(sender.clone(), stop.clone()));
-    let keys_task = tokio::spawn(keys::watch(config.clone(), clients, sender));
-    let printer = tokio::spawn(once::print(store.clone(), endings));
+    let mut tasks = Tasks::default();
+    tasks.spawn("intake", intake.run());
+    tasks.spawn("status socket", status::serve(socket, sender.clone(), vitals.clone()));
+    tasks.spawn("notices to systemd", systemd::tell(sender.clone(), stop.clone(), vitals.clone()));
+    tasks.spawn("look at the keys", keys::watch(config.clone(), clients, sender));
+    let watched = watchdog::start(watchdog::patience(&config), vitals, writer.backlog(), clock.clone());
+    tasks.spawn(
+        "watchdog",
+        watched.map_err(|source| Error::System { what: "no thread for the watchdog".into(), source })?,
+    );
+    let mut printer = tokio::spawn(once::print(store.clone(), endings));
     let mut engine_task = tokio::spawn(engine.run(stop.clone(), DRAIN));
     info!(event = "ready", version = env!("CARGO_PKG_VERSION"), folders = rows.len(), "ready");
 
@@ -166,27 +183,32 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
         }
     };
     let mut timed_out = false;
+    let engine_ended = |end: Result<End, JoinError>| match end {
+        Ok(End::Broken(name)) => Err(tasks::ended(name, None)),
+        Ok(end) => Ok(end),
+        Err(fault) => Err(tasks::ended("engine", Some(&fault))),
+    };
     let result = tokio::select! {
-        end = &mut engine_task => end.map_err(|fault| told("engine", &fault)),
-        fault = ended_early(&mut intake_task, "intake") => Err(fault),
-        fault = ended_early(&mut socket_task, "status socket") => Err(fault),
+        // What ended because the service does is no fault.
+        biased;
+        end = &mut engine_task => engine_ended(end),
+        fault = tasks.ended() => Err(fault),
+        fault = ears.ended() => Err(fault),
         fault = ended_early(&mut writer_task, "writer") => Err(fault),
         fault = ended_early(&mut watch_task, "watching") => Err(fault),
+        // It ends when nobody can tell it of jobs any more: long after, or in a run that prints nothing.
+        fault = ended_early(&mut printer, PRINTER), if options.once => Err(fault),
         () = timeout => {
             timed_out = true;
             stop.cancel();
-            (&mut engine_task).await.map_err(|fault| told("engine", &fault))
+            engine_ended((&mut engine_task).await)
         }
     };
     systemd::stopping();
     unwatch.cancel();
-    for task in [&systemd_task, &keys_task] {
-        task.abort();
-    }
-    socket_task.abort();
     let _ = std::fs::remove_file(config.store.state_dir.join(status::SOCKET));
     // The writer commits what waits and ends when the last that writes has gone.
-    end(intake_task).await;
+    tasks.end().await;
     end(engine_task).await;
     end(watch_task).await;
     drop(writer);
@@ -197,15 +219,21 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
             "the last commit did not end in time; what it held is found again"
         );
     }
-    let outcome = printer.await.unwrap_or_default();
+    // Joined already if it is what ended the service.
+    let outcome =
+        if printer.is_finished() && result.is_err() { Ok(Outcome::default()) } else { printer.await };
     store.close().await;
-    Ok(match result? {
+    let end = result?;
+    let outcome = outcome.map_err(|fault| tasks::ended(PRINTER, Some(&fault)))?;
+    ears.end().await;
+    Ok(match end {
         End::Stopped if timed_out => 75,
         End::Stopped if options.once => 75,
         End::Stopped => 0,
         End::Done if outcome.failed => 1,
         End::Done => 0,
         End::Waiting => 75,
+        End::Broken(_) => 1,
     })
 }
 
@@ -217,24 +245,12 @@ async fn end<T>(task: JoinHandle<T>) {
     }
 }
 
-async fn ended_early<T>(task: &mut JoinHandle<T>, name: &'static str) -> Error {
-    match task.await {
-        Ok(_) => Error::Task(name),
-        Err(fault) => told(name, &fault),
-    }
-}
-
-fn told(name: &'static str, fault: &tokio::task::JoinError) -> Error {
-    error!(event = "failed", code = Code::Internal.as_str(), "{name}: {fault}");
-    Error::Task(name)
-}
-
-fn hear_signals(stop: CancellationToken) -> Result<(), Error> {
+fn hear_signals(stop: CancellationToken) -> Result<impl Future<Output = ()> + Send + use<>, Error> {
     let system = |source| Error::System { what: "cannot hear signals".into(), source };
     let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(system)?;
-    tokio::spawn(async move {
+    Ok(async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -252,8 +268,7 @@ fn hear_signals(stop: CancellationToken) -> Result<(), Error> {
             systemd::stopping();
             stop.cancel();
         }
-    });
-    Ok(())
+    })
 }
 
 /// Clients of the accounts that a folder uses.

@@ -1,5 +1,6 @@
 //! What PID 1 is told, where there is one that listens: READY, STATUS, WATCHDOG, STOPPING.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -8,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Message;
 use crate::engine::live::Live;
+use crate::engine::vitals::Vitals;
 use crate::status;
 
 /// How often STATUS is brought up to date.
@@ -15,7 +17,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(5);
 
 /// Says READY as soon as the engine answers, and from then on how it is. The watchdog is fed only with an answer: an
 /// engine that hangs is restarted.
-pub(super) async fn tell(engine: mpsc::Sender<Message>, stop: CancellationToken) {
+pub(super) async fn tell(engine: mpsc::Sender<Message>, stop: CancellationToken, vitals: Arc<Vitals>) {
     let watchdog = sd_notify::watchdog_enabled();
     let every = watchdog.map_or(STATUS_EVERY, |limit| (limit / 3).min(STATUS_EVERY));
     let (mut ready, mut said) = (false, String::new());
@@ -36,6 +38,11 @@ pub(super) async fn tell(engine: mpsc::Sender<Message>, stop: CancellationToken)
             let _ = sd_notify::notify(&states);
             ready = true;
             said = line;
+        } else if let Some(stuck) = vitals.stuck().first() {
+            // No WATCHDOG: a service whose engine does not answer is better started again. Until then, why.
+            let line = format!("STUCK: {stuck}");
+            let _ = sd_notify::notify(&[NotifyState::Status(&line)]);
+            said = line;
         }
         // While Parts in flight end, the watchdog still wants to be fed.
         let wait = if stop.is_cancelled() { every.min(Duration::from_secs(1)) } else { every };
@@ -51,6 +58,9 @@ pub(super) fn stopping() {
 fn line(live: &Live) -> String {
     if live.stopping {
         return "Parts in flight may end".into();
+    }
+    if let Some(stuck) = live.stuck.first() {
+        return format!("STUCK: {}: {} for {} s", stuck.what, stuck.at, stuck.seconds);
     }
     if let Some(hold) = live.holds.first() {
         return format!(
@@ -72,7 +82,7 @@ fn line(live: &Live) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::live::{LiveFolder, LiveHold};
+    use crate::engine::live::{LiveFolder, LiveHold, LiveStuck};
 
     #[test]
     fn the_line_says_first_what_stops_sending() {
@@ -93,5 +103,8 @@ mod tests {
             line(&live),
             "ON HOLD since 2026-11-22T17:00:00.000Z for the account default: key-rejected; check the key"
         );
+        live.stuck =
+            vec![LiveStuck { what: "Part 3 of job 12".into(), at: "reading the file".into(), seconds: 301 }];
+        assert_eq!(line(&live), "STUCK: Part 3 of job 12: reading the file for 301 s");
     }
 }

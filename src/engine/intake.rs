@@ -4,6 +4,7 @@
 //! known files costs a few statements; the rest waits in [`Settle`] until nobody writes to it any more.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,8 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tracing::{debug, error, info, warn};
 
 use super::live::{LiveChanging, LiveFolder};
-use super::{Idle, Message};
+use super::vitals::{Vitals, Whereabouts};
+use super::{Idle, Message, errands};
 use crate::clock::Clock;
 use crate::model::board::Event;
 use crate::model::file::{Fingerprint, Look};
@@ -22,6 +24,7 @@ use crate::model::job::{AccountName, Code, FolderId, JobId, Reason, State, Subje
 use crate::model::plan;
 use crate::model::settle::{Decision, FolderKey, MOST_FILES, Observation, Quiet, Settle, Why};
 use crate::model::time::{Boot, Now};
+use crate::model::watchdog::{Await, LONGEST_REST};
 use crate::source::Source;
 use crate::store::{Applied, Arrival, Candidate, Known, Store, Write, Writer};
 use crate::text::{rfc3339, shown, size};
@@ -37,7 +40,7 @@ const LOOKERS: usize = 2;
 const IN_VAIN: Duration = Duration::from_secs(45);
 
 /// The longest time without a look at the clock.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+const LONGEST_SLEEP: Duration = LONGEST_REST;
 
 /// With `existing = "auto"` a folder that holds more than this when it is first watched begins paused.
 const EXISTING_FILES: u64 = 1000;
@@ -111,6 +114,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Who is told of jobs that end as soon as they begin, where somebody waits for that.
     pub once: Option<mpsc::UnboundedSender<JobId>>,
+    /// For the watchdog to see.
+    pub vitals: Arc<Vitals>,
 }
 
 /// The engine's side of intake.
@@ -189,6 +194,7 @@ pub struct Intake {
     /// Folders whose first scan of this run has not ended.
     unscanned: Vec<FolderKey>,
     shown_at: Boot,
+    here: Whereabouts,
 }
 
 impl Intake {
@@ -211,6 +217,7 @@ impl Intake {
         let unscanned =
             (0..parts.folders.len()).filter_map(|key| u32::try_from(key).ok()).map(FolderKey).collect();
         let shown_at = parts.clock.now().boot;
+        let here = parts.vitals.enter("the intake");
         let intake = Intake {
             parts,
             again: hints,
@@ -227,6 +234,7 @@ impl Intake {
             overflowed: HashSet::new(),
             unscanned,
             shown_at,
+            here,
         };
         (intake, handle)
     }
@@ -247,6 +255,8 @@ impl Intake {
             self.idle.send_if_modified(|value| std::mem::replace(value, idle) != idle);
             let now = self.parts.clock.now().boot;
             let wake = self.parts.settle.next_wake().map_or(LONGEST_SLEEP, |at| at.since(now));
+            self.here.at(Await::Message);
+            self.here.got_on();
             tokio::select! {
                 notice = self.parts.notices.recv() => match notice {
                     Some(Notice::Seen { folder, entries }) => self.saw(folder, entries).await,
@@ -262,7 +272,7 @@ impl Intake {
                 }
                 Some(looked) = self.looks.join_next() => match looked {
                     Ok(looked) => self.looked(looked).await,
-                    // A panic of ours in a look: the files of that batch come up with the next scan.
+                    // Each look catches its own panic, so this is the end of the runtime.
                     Err(fault) => error!(event = "failed", code = Code::Internal.as_str(), "a look at files: {fault}"),
                 },
                 Some(compared) = self.compares.join_next() => match compared {
@@ -280,6 +290,7 @@ impl Intake {
         let (id, name) = (folder.id, folder.name.clone());
         let looks: HashMap<PathBuf, Look> = entries.iter().cloned().collect();
         let files = entries.into_iter().map(|(path, look)| (path, look.fingerprint)).collect();
+        self.here.at(Await::Store);
         let unknown = match self.parts.store.filter_unknown(id, files).await {
             Ok(unknown) => unknown,
             Err(fault) => {
@@ -369,13 +380,9 @@ impl Intake {
         let wall = self.parts.clock.now().wall;
         let Some(root) = self.folder(key).map(|folder| folder.path.clone()) else { return };
         let kind = self.parts.watch.kind(key);
-        let look_at_all = move || {
-            let look_at = |path: PathBuf| {
-                let seen = look(&root, &path, &kind, wall);
-                (path, seen)
-            };
-            files.into_iter().map(look_at).collect()
-        };
+        let here = self.parts.vitals.enter(format!("a look at files in {}", shown(&root)));
+        here.at(Await::Looking);
+        let look_at_all = move || look_at_all(files, &here, |path| look(&root, path, &kind, wall));
         self.looks.spawn(async move {
             match spawn_blocking(look_at_all).await {
                 Ok(looked) => Looked { key, files: looked },
@@ -438,6 +445,7 @@ impl Intake {
             asked.push((file.path.clone(), file.fingerprint));
             by_path.insert(file.path.clone(), file);
         }
+        self.here.at(Await::Store);
         let unknown = match self.parts.store.filter_unknown(folder.id, asked).await {
             Ok(unknown) => unknown,
             Err(fault) => {
@@ -480,14 +488,17 @@ impl Intake {
         }
         // All of them are queued by now, so they share a commit.
         for (path, arrival, write) in writes {
+            self.here.at(Await::Commit);
             if let Ok(Applied::Enqueued { job, replaced }) = write.await {
                 if let Some((old, State::Queued)) = replaced {
+                    self.here.at(Await::Engine);
                     // It waited unsent, and its row says that it is gone.
                     let _ = self.parts.engine.send(Message::Event(Event::Dropped(old))).await;
                 }
                 tell(folder, &path, job.id, job.subject.fingerprint.bytes, &arrival);
                 if arrival == Arrival::Queued {
                     let event = Message::Event(Event::Enqueued(*job));
+                    self.here.at(Await::Engine);
                     // The engine is gone only when the service ends; the row stays.
                     let _ = self.parts.engine.send(event).await;
                 } else if let Some(once) = &self.parts.once {
@@ -500,8 +511,9 @@ impl Intake {
     /// Reads a file that looks different from its row, beside everything else: it may be 8 GiB.
     fn compare(&mut self, key: FolderKey, folder: &Folder, settled: Settled, known: Known) {
         let (root, store) = (folder.path.clone(), self.parts.store.clone());
+        let here = self.parts.vitals.enter(shown(&root.join(&settled.path)));
         self.compares.spawn(async move {
-            let same = is_same_content(&store, root, &settled, &known).await;
+            let same = is_same_content(&store, root, &settled, &known, &here).await;
             (key, settled, known, same)
         });
     }
@@ -548,6 +560,7 @@ impl Intake {
                 self.parts.writer.send(Write::Pause { folder: folder.id, why: Some(why) });
             } else {
                 let event = Event::Paused { folder: folder.id, paused: false };
+                self.here.at(Await::Engine);
                 let _ = self.parts.engine.send(Message::Event(event)).await;
             }
         }
@@ -644,6 +657,29 @@ impl Intake {
     }
 }
 
+/// Looks at each of `files`. One that the look trips over is looked at again later, and keeps back no other.
+fn look_at_all(
+    files: Vec<PathBuf>,
+    here: &Whereabouts,
+    look: impl Fn(&Path) -> Observation,
+) -> Vec<(PathBuf, Observation)> {
+    let look_at = |path: PathBuf| {
+        let seen = catch_unwind(AssertUnwindSafe(|| look(&path))).unwrap_or_else(|panic| {
+            let words = errands::panic_text(&*panic);
+            error!(
+                event = "failed",
+                path = shown(&path),
+                code = Code::Internal.as_str(),
+                "a look at it: {words}"
+            );
+            Observation::Unknown(words)
+        });
+        here.got_on();
+        (path, seen)
+    };
+    files.into_iter().map(look_at).collect()
+}
+
 /// A file that may be read now.
 struct Settled {
     path: PathBuf,
@@ -659,16 +695,26 @@ fn may_be_same(known: &Known, settled: &Settled) -> bool {
 }
 
 /// Whether a file has the bytes that were sent of its row.
-async fn is_same_content(store: &Store, root: PathBuf, settled: &Settled, known: &Known) -> bool {
+async fn is_same_content(
+    store: &Store,
+    root: PathBuf,
+    settled: &Settled,
+    known: &Known,
+    here: &Whereabouts,
+) -> bool {
+    here.at(Await::Store);
     let Ok(ranges) = store.ranges_of(known.job).await else { return false };
     let covered: u64 = ranges.iter().map(|(range, _)| range.end - range.start).sum();
     if covered != settled.fingerprint.bytes || covered == 0 {
         return false;
     }
     let path = settled.path.clone();
+    here.at(Await::Opening);
     let Ok(Ok(source)) = spawn_blocking(move || Source::open_beneath(&root, &path)).await else {
         return false;
     };
+    let source = source.counted_by(here.moved());
+    here.at(Await::Comparing);
     for (range, digest) in ranges {
         if source.digest_of(range).await.ok() != Some(digest) {
             return false;
@@ -733,5 +779,26 @@ fn tell(folder: &Folder, path: &Path, job: JobId, bytes: u64, arrival: &Arrival)
             reason.message,
             reason.code.remedy()
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_the_look_trips_over_keeps_back_no_other() {
+        let vitals = Arc::new(Vitals::default());
+        let here = vitals.enter("a look");
+        let files = ["a", "poison", "b"].map(PathBuf::from).to_vec();
+        let looked = look_at_all(files, &here, |path| {
+            assert_ne!(path, Path::new("poison"), "as asked");
+            Observation::Absent
+        });
+        assert!(matches!(looked[0], (_, Observation::Absent)));
+        assert!(
+            matches!(&looked[1], (path, Observation::Unknown(words)) if path == Path::new("poison") && words.contains("as asked"))
+        );
+        assert!(matches!(looked[2], (_, Observation::Absent)));
     }
 }

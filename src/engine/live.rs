@@ -6,6 +6,9 @@ use super::Engine;
 use crate::model::job::Stage;
 use crate::text::{rfc3339, shown};
 
+/// So much of what is stuck is told.
+const STUCK: usize = 20;
+
 /// The state of a running service, as `status --json` prints it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Live {
@@ -24,6 +27,9 @@ pub struct Live {
     /// Accounts whose server asked for a slower pace.
     #[serde(default)]
     pub paces: Vec<LivePace>,
+    /// What does not go on although it should, the longest first; twenty at most.
+    #[serde(default)]
+    pub stuck: Vec<LiveStuck>,
     /// Jobs that are being worked on, the next to expire first.
     pub active: Vec<LiveJob>,
     /// How each folder is watched.
@@ -73,6 +79,17 @@ pub struct LivePace {
     pub slots: usize,
     /// Nothing is sent before this, RFC 3339; null: that is over.
     pub until: Option<String>,
+}
+
+/// Something that has not moved for longer than its timeouts allow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveStuck {
+    /// What, such as `Part 3 of job 12`.
+    pub what: String,
+    /// What it waits for, such as `reading the file`.
+    pub at: String,
+    /// For how many seconds.
+    pub seconds: u64,
 }
 
 /// A job that is being worked on.
@@ -182,6 +199,11 @@ impl Engine {
         });
         let mut paces: Vec<LivePace> = paces.collect();
         paces.sort_by(|one, other| one.account.cmp(&other.account));
+        let stuck = self.parts.operations.vitals().stuck().into_iter().take(STUCK).map(|stuck| LiveStuck {
+            seconds: stuck.lasted.as_secs(),
+            at: stuck.at.to_string(),
+            what: stuck.what,
+        });
         let seen = self.parts.hints.seen();
         let mut folders = seen.folders.clone();
         for folder in &mut folders {
@@ -196,6 +218,7 @@ impl Engine {
             slots: Slots { parts, of, small },
             holds: holds.collect(),
             paces,
+            stuck: stuck.collect(),
             active,
             folders,
             changing: seen.changing.clone(),

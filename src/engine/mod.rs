@@ -6,14 +6,18 @@
 //! - `intake`: files that were seen become jobs: settle, known or not, enqueue;
 //! - `requests`: what commands ask for, from rows to events;
 //! - `journal`: one line of the log for each thing that happened to a job;
-//! - `live`: what is true only now, for `status`.
+//! - `live`: what is true only now, for `status`;
+//! - `vitals`: what everything that may hang waits for, for the watchdog;
+//! - `errands`: short tasks whose end somebody waits for.
 
+mod errands;
 pub mod intake;
 mod journal;
 pub mod live;
 pub mod operations;
 pub mod requests;
 mod search;
+pub mod vitals;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,15 +31,17 @@ use self::intake::Hints;
 use self::journal::Folders;
 use self::live::Live;
 use self::operations::Operations;
+use self::vitals::Whereabouts;
 use crate::clock::Clock;
 use crate::model::board::{Board, Context, Effect, Event, Line, Scope};
-use crate::model::job::{Code, FolderId, JobId, Reason, Stage, State};
+use crate::model::job::{Code, FolderId, Job, JobId, Reason, Stage, State};
 use crate::model::time::{Boot, Wall};
+use crate::model::watchdog::{Await, LONGEST_REST};
 use crate::store::{Health, HistoryRow, Store, Write, WriteError, Writer};
 use crate::text::shown_bytes;
 
 /// The longest time without a look at the clock: a machine that slept wakes with all its timers late.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+const LONGEST_SLEEP: Duration = LONGEST_REST;
 
 /// How often requests of commands are looked for. They are promised to be taken up within a second.
 const REQUESTS_EVERY: Duration = Duration::from_millis(500);
@@ -45,6 +51,9 @@ const MOVED_EVERY: Duration = Duration::from_secs(5);
 
 /// How long operations that were told to end are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A store that cannot be read is tried again after this.
+const UNREADABLE: Duration = Duration::from_secs(5);
 
 /// Messages that wait for the engine at most; who sends more waits.
 pub const MESSAGES: usize = 1024;
@@ -57,6 +66,8 @@ pub enum Message {
     Event(Event),
     /// What is true now?
     Inspect(oneshot::Sender<Live>),
+    /// A short task of ours panicked, and what somebody waits for will not come.
+    Broken(&'static str),
 }
 
 /// Why the engine ended.
@@ -68,6 +79,8 @@ pub enum End {
     Done,
     /// It was started for what was there, and cannot go on without a person: a hold, or a paused folder.
     Waiting,
+    /// A task of this name panicked, and what it was to bring will not come.
+    Broken(&'static str),
 }
 
 /// What the engine is made of.
@@ -102,13 +115,15 @@ pub struct Engine {
     last_request: i64,
     stopping: Option<Boot>,
     aborted: bool,
+    here: Whereabouts,
 }
 
 impl Engine {
     /// An engine that hears on `messages`, whose other end is `sender`.
     pub fn new(parts: Parts, messages: mpsc::Receiver<Message>, sender: mpsc::Sender<Message>) -> Engine {
         let folders = Folders::new(&parts.folders, &parts.operations);
-        Engine { parts, messages, sender, folders, last_request: 0, stopping: None, aborted: false }
+        let here = parts.operations.vitals().enter("the engine");
+        Engine { parts, messages, sender, folders, last_request: 0, stopping: None, aborted: false, here }
     }
 
     /// Works until `stop`, and then until Parts in flight have ended, `drain` at most.
@@ -138,8 +153,12 @@ impl Engine {
                 Some(since) => (since + drain).since(now.boot).min(wake),
                 None => wake.min(LONGEST_SLEEP),
             };
+            self.here.at(Await::Message);
+            self.here.got_on();
             tokio::select! {
-                Some(message) = self.messages.recv() => self.hear(message),
+                Some(message) = self.messages.recv() => if let Some(end) = self.hear(message) {
+                    return end;
+                },
                 () = stop.cancelled(), if self.stopping.is_none() => {
                     self.stopping = Some(now.boot);
                     self.apply(Event::Stopping);
@@ -151,7 +170,10 @@ impl Engine {
                     };
                     self.apply(event);
                 }
-                _ = requests.tick(), if self.stopping.is_none() => self.take_requests().await,
+                _ = requests.tick(), if self.stopping.is_none() => {
+                    self.show_neglected();
+                    self.take_requests().await;
+                }
                 _ = moved.tick(), if self.parts.board.slots().0 > 0 => {
                     self.apply(Event::Moved(self.parts.operations.moved()));
                 }
@@ -161,17 +183,26 @@ impl Engine {
         }
     }
 
-    fn hear(&mut self, message: Message) {
+    #[must_use]
+    fn hear(&mut self, message: Message) -> Option<End> {
         match message {
             Message::Event(event) => self.apply(event),
+            Message::Broken(name) => return Some(End::Broken(name)),
             Message::Inspect(answer) => {
                 // Who asked may have gone.
                 let _ = answer.send(self.live());
             }
         }
+        None
+    }
+
+    fn show_neglected(&self) {
+        let neglected = self.parts.board.neglected(self.parts.clock.now());
+        self.parts.operations.vitals().set_neglected(neglected);
     }
 
     fn apply(&mut self, event: Event) {
+        self.here.at(Await::Board);
         let effects = self.parts.board.apply(event, self.parts.clock.now());
         self.perform(effects);
     }
@@ -244,7 +275,7 @@ impl Engine {
         let ended = self.parts.once.clone().filter(|_| to.has_ended());
         let (engine, store, clock) =
             (self.sender.clone(), self.parts.store.clone(), self.parts.clock.clone());
-        tokio::spawn(async move {
+        errands::spawn("writing of a step", engine.clone(), async move {
             match done.await {
                 Ok(_) if awaited => {
                     let _ = engine.send(Message::Event(Event::Committed(job))).await;
@@ -259,7 +290,7 @@ impl Engine {
                 // The writer has logged it. The row is right, whoever wrote it: the board starts from it again.
                 Err(fault) => {
                     let _ = engine.send(Message::Event(Event::Dropped(job))).await;
-                    if let Ok(Some(row)) = store.job(job, clock.now()).await {
+                    if let Some(row) = row_of(&store, job, &clock).await {
                         let taken = matches!(fault, WriteError::FileTaken { .. });
                         let event = match row.stage {
                             Stage::Completing(..) if taken => Event::Contested(row),
@@ -279,21 +310,25 @@ impl Engine {
         let (store, writer, clock) =
             (self.parts.store.clone(), self.parts.writer.clone(), self.parts.clock.clone());
         let engine = self.sender.clone();
-        tokio::spawn(async move {
+        let here = self.parts.operations.vitals().enter("loading the queue");
+        errands::spawn("loading of the queue", engine.clone(), async move {
+            here.at(Await::Commit);
             // What was written before must be seen, else a job that ended would come up again.
             if writer.flush().await.is_err() {
                 return;
             }
+            here.at(Await::Store);
             let event = match store.window(line.folder, line.lane, count, clock.now().wall).await {
                 Ok(window) => {
                     Event::Refilled { line, jobs: window.jobs, more: window.more, next_due: window.next_due }
                 }
                 Err(fault) => {
                     error!(event = "store-unreadable", code = fault.code().map(Code::as_str), "{fault}");
-                    tokio::time::sleep(Duration::from_secs(5)).await;
+                    tokio::time::sleep(UNREADABLE).await;
                     Event::Refilled { line, jobs: Vec::new(), more: true, next_due: None }
                 }
             };
+            here.at(Await::Engine);
             let _ = engine.send(Message::Event(event)).await;
         });
     }
@@ -314,6 +349,24 @@ impl Engine {
             Some(End::Waiting)
         } else {
             None
+        }
+    }
+}
+
+/// The job as the store has it, however long that takes: the board has dropped it, and nothing else brings it back.
+async fn row_of(store: &Store, job: JobId, clock: &Clock) -> Option<Job> {
+    loop {
+        match store.job(job, clock.now()).await {
+            Ok(row) => return row,
+            Err(fault) => {
+                error!(
+                    event = "store-unreadable",
+                    job = job.0,
+                    code = fault.code().map(Code::as_str),
+                    "{fault}"
+                );
+                tokio::time::sleep(UNREADABLE).await;
+            }
         }
     }
 }

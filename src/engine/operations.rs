@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use super::{Message, search};
+use super::vitals::{self, Vitals};
+use super::{Message, errands, search};
 use crate::api::{Client, NewUpload};
 use crate::clock::Clock;
 use crate::model::answer::{FileId, PartId, UploadId};
@@ -22,6 +23,7 @@ use crate::model::failure::{Facts, Failure, SourceFailure};
 use crate::model::file::Digest;
 use crate::model::job::{AccountName, FolderId, JobId, Subject};
 use crate::model::settle::Observation;
+use crate::model::watchdog::Await;
 use crate::source::{Source, Still};
 use crate::store::Store;
 use crate::watch::kind::FolderKind;
@@ -38,6 +40,7 @@ pub struct Operations {
     /// Tells which Files are the ledger's.
     store: Store,
     under_way: Mutex<HashMap<OperationId, UnderWay>>,
+    vitals: Arc<Vitals>,
 }
 
 #[derive(Debug)]
@@ -61,12 +64,17 @@ impl Operations {
         store: Store,
     ) -> Operations {
         let roots = folders.iter().filter_map(|(id, path)| Some((*id, identity(path)?))).collect();
-        Operations { clients, folders, roots, clock, store, under_way: Mutex::default() }
+        Operations { clients, folders, roots, clock, store, under_way: Mutex::default(), vitals: Arc::default() }
     }
 
     /// The client of an account.
     pub fn client(&self, account: &AccountName) -> Option<&Client> {
         self.clients.get(account)
+    }
+
+    /// Where each of them is, for the watchdog.
+    pub fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
     }
 
     /// Where a folder lies.
@@ -83,11 +91,14 @@ impl Operations {
         self.lock().insert(grant.id, one);
         let operations = self.clone();
         let began = self.clock.now().boot;
-        tokio::spawn(async move {
+        let whereabouts = self.vitals.enter_operation(&grant);
+        errands::spawn("an operation", engine.clone(), async move {
             let id = grant.id;
             let performer = operations.clone();
             // A task of its own, so that a panic in it ends one operation and is told.
-            let mut task = tokio::spawn(async move { performer.perform(&grant, progress).await });
+            let mut task = tokio::spawn(vitals::within(whereabouts, async move {
+                performer.perform(&grant, progress).await
+            }));
             let performed = tokio::select! {
                 joined = &mut task => Some(joined),
                 () = abort.cancelled() => {
@@ -145,6 +156,7 @@ impl Operations {
             let message = format!("account {} is not in the configuration any more", grant.account.0);
             return Err(Failure::Connect { message });
         };
+        vitals::at(Await::Answer);
         match &grant.work {
             Work::Create(subject) => create(client, subject).await,
             Work::Part { subject, upload, range, begun, .. } => {
@@ -154,6 +166,7 @@ impl Operations {
             }
             Work::Whole { subject, upload, checksum } => {
                 let source = self.open(subject, false).await?;
+                vitals::at(Await::Hashing);
                 let md5 = if *checksum { Some(source.md5().await.map_err(Failure::Source)?) } else { None };
                 let range = 0..subject.fingerprint.bytes;
                 let (part, digest, facts) = send(client, upload, &source, range.clone(), progress).await?;
@@ -163,6 +176,7 @@ impl Operations {
             }
             Work::Hash(subject) => {
                 let source = self.open(subject, true).await?;
+                vitals::at(Await::Hashing);
                 Ok((Done::Hashed(source.md5().await.map_err(Failure::Source)?), None))
             }
             Work::Verify { subject, sent } => {
@@ -172,6 +186,7 @@ impl Operations {
                 Ok((Done::Verified, None))
             }
             Work::Complete { upload, parts, md5 } => {
+                vitals::at(Await::CompleteAnswer);
                 let (answer, facts) = client.complete(upload, parts, md5.as_deref()).await?;
                 Ok((Done::Completed(answer), Some(facts)))
             }
@@ -205,6 +220,7 @@ impl Operations {
     async fn nobody_writes(&self, subject: &Subject) -> Result<(), Failure> {
         let Some(root) = self.folders.get(&subject.folder).cloned() else { return Ok(()) };
         let (path, wall) = (subject.path.clone(), self.clock.now().wall);
+        vitals::at(Await::Looking);
         let looked = spawn_blocking(move || {
             let kind = FolderKind::probe(&root).unwrap_or(FolderKind::UNKNOWN);
             Ok(look(&root, &path, &kind, wall))
@@ -237,6 +253,7 @@ impl Operations {
             return Err(Failure::Source(SourceFailure::Unreadable { message }));
         };
         let (path, known) = (subject.path.clone(), self.roots.get(&subject.folder).copied());
+        vitals::at(Await::Opening);
         let opened = spawn_blocking(move || match Source::open_beneath(&root, &path) {
             // An empty mount point says nothing of the files of what was mounted there.
             Err(SourceFailure::Missing) if identity(&root) != known => {
@@ -245,7 +262,7 @@ impl Operations {
             }
             opened => opened,
         });
-        flatten(opened.await)
+        flatten(opened.await).map(|source| source.counted_by(vitals::moved()))
     }
 }
 
@@ -270,7 +287,7 @@ async fn send(
 ) -> Result<(PartId, Digest, Facts), Failure> {
     let length = range.end - range.start;
     let (body, receipt) = source.reader(range, progress);
-    let (part, facts) = client.add_part(upload, length, body).await?;
+    let (part, facts) = client.add_part(upload, length, vitals::followed(body)).await?;
     // The client answers only when it has handed over every byte.
     let digest = receipt.digest().ok_or(Failure::Source(SourceFailure::Changed))?;
     Ok((part, digest, facts))
@@ -279,6 +296,7 @@ async fn send(
 /// Is the open file still the version that was opened, at its path, and with the bytes that were sent?
 async fn verify(source: &Source, sent: &[(Range<u64>, Digest)]) -> Result<(), Failure> {
     let looked = source.clone();
+    vitals::at(Await::Looking);
     match flatten(spawn_blocking(move || looked.still()).await)? {
         Still::Same => Ok(()),
         Still::TimesOnly => compare(source, sent).await,
@@ -286,6 +304,7 @@ async fn verify(source: &Source, sent: &[(Range<u64>, Digest)]) -> Result<(), Fa
 }
 
 async fn compare(source: &Source, sent: &[(Range<u64>, Digest)]) -> Result<(), Failure> {
+    vitals::at(Await::Comparing);
     for (range, digest) in sent {
         if source.digest_of(range.clone()).await.map_err(Failure::Source)? != *digest {
             return Err(Failure::Source(SourceFailure::Changed));
@@ -308,8 +327,7 @@ fn identity(root: &Path) -> Option<(u64, u64)> {
 
 fn panic_text(error: tokio::task::JoinError) -> String {
     let Ok(panic) = error.try_into_panic() else { return "the task was cancelled".into() };
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+    errands::panic_text(&*panic)
 }
 
 /// How long the service waits for Parts in flight when it is told to end.

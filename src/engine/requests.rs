@@ -1,6 +1,7 @@
 //! What commands ask for: rows of the store become events of the board. A command never touches a job.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use tracing::{error, warn};
 
@@ -8,10 +9,14 @@ use super::Engine;
 use crate::model::answer::FileId;
 use crate::model::board::{Ask, Event, Request, Resolution};
 use crate::model::job::{Code, Job};
+use crate::model::watchdog::Await;
 use crate::store::{Health, NewRequest, RequestRow, Write};
 
 /// Requests taken up in one go; the rest has its turn half a second later.
 const AT_ONCE: usize = 256;
+
+/// How long the loop waits for a commit before it looks at requests.
+const LONGEST_FLUSH: Duration = Duration::from_secs(2);
 
 /// The kinds of requests, as rows name them.
 pub mod kind {
@@ -35,6 +40,7 @@ impl Engine {
         if *self.parts.writer.health().borrow() != Health::Up {
             return;
         }
+        self.here.at(Await::Store);
         let rows = match self.parts.store.pending_requests(self.last_request).await {
             Ok(rows) => rows,
             Err(fault) => {
@@ -44,9 +50,15 @@ impl Engine {
         };
         let rows = at_once(rows);
         // What the writer still holds of their jobs must be seen. Once for all of them: each is a sync of the disk.
-        if rows.is_empty() || self.parts.writer.flush().await.is_err() {
+        if rows.is_empty() {
             return;
         }
+        self.here.at(Await::Commit);
+        // A store that somebody locked in this moment must not stop the loop: the next look finds it on hold.
+        if !matches!(tokio::time::timeout(LONGEST_FLUSH, self.parts.writer.flush()).await, Ok(Ok(()))) {
+            return;
+        }
+        self.here.at(Await::Store);
         for row in rows {
             self.last_request = row.id;
             match self.ask_of(&row).await {

@@ -10,3 +10,4 @@ pub mod policy;
 pub mod reconcile;
 pub mod settle;
 pub mod time;
+pub mod watchdog;

@@ -41,11 +41,15 @@ impl Source {
         mut hasher: H,
         update: fn(&mut H, &[u8]),
     ) -> Result<H, SourceFailure> {
-        let file = self.file.clone();
+        let (file, hashed) = (self.file.clone(), self.hashed.clone());
         let wanted = Wanted(Arc::new(AtomicBool::new(true)));
         let still_wanted = wanted.0.clone();
         let thread = spawn_blocking(move || {
-            read_all(&file, range, &still_wanted, |bytes| update(&mut hasher, bytes)).map(|()| hasher)
+            read_all(&file, range, &still_wanted, |bytes| {
+                update(&mut hasher, bytes);
+                hashed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            })
+            .map(|()| hasher)
         });
         joined(thread.await)
     }

@@ -16,6 +16,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{Advice, CWD, Mode, OFlags, fadvise, openat};
 use rustix::io::Errno;
@@ -32,6 +33,8 @@ pub struct Source {
     file: Arc<File>,
     place: Arc<Place>,
     fingerprint: Fingerprint,
+    /// Grows with each byte that is read for a digest.
+    hashed: Arc<AtomicU64>,
 }
 
 /// What [`Source::still`] found, when it is the same version or may be.
@@ -71,7 +74,12 @@ impl Source {
         // Only advice: a file system that does not take it reads as well without.
         let _ = fadvise(&file, 0, None, Advice::Sequential);
         let fingerprint = Fingerprint::of(&metadata);
-        Ok(Source { file: Arc::new(file), place: Arc::new(place), fingerprint })
+        Ok(Source { file: Arc::new(file), place: Arc::new(place), fingerprint, hashed: Arc::default() })
+    }
+
+    /// Has the bytes that are read for digests counted in `hashed`; a reader has a count of its own.
+    pub fn counted_by(self, hashed: Arc<AtomicU64>) -> Source {
+        Source { hashed, ..self }
     }
 
     /// The file as it was when it was opened.

@@ -111,7 +111,8 @@ impl Reader {
         };
         let Ok(read) = timeout(READ_TIMEOUT, read).await else {
             let message = format!("a read did not return for {} s", READ_TIMEOUT.as_secs());
-            return Err(SourceFailure::Unreadable { message });
+            // A file server that is away is no fault of the file's.
+            return Err(SourceFailure::Unreachable { message });
         };
         let (chunk, unread) = joined(read)?;
         self.progress.fetch_add(chunk.len() as u64, Ordering::Relaxed);

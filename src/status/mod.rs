@@ -3,11 +3,15 @@
 //! The socket speaks HTTP, so that a page can be served from the same place: `GET /api/status` is the record of
 //! [`Live`].
 
+mod bounded;
+
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use self::bounded::Bounded;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -18,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::Message;
 use crate::engine::live::Live;
+use crate::engine::vitals::Vitals;
 
 /// The socket's name in the state directory.
 pub const SOCKET: &str = "live.sock";
@@ -53,15 +58,23 @@ pub fn bind(state_dir: &Path) -> io::Result<UnixListener> {
 ///
 /// # Errors
 /// If the socket fails.
-pub async fn serve(listener: UnixListener, engine: mpsc::Sender<Message>) -> io::Result<()> {
-    let routes = Router::new().route("/api/status", get(status)).with_state(engine);
-    axum::serve(listener, routes).await
+pub async fn serve(
+    listener: UnixListener,
+    engine: mpsc::Sender<Message>,
+    vitals: Arc<Vitals>,
+) -> io::Result<()> {
+    let routes = Router::new().route("/api/status", get(status)).with_state((engine, vitals));
+    axum::serve(Bounded::new(listener), routes).await
 }
 
-async fn status(State(engine): State<mpsc::Sender<Message>>) -> Response {
+async fn status(State((engine, vitals)): State<(mpsc::Sender<Message>, Arc<Vitals>)>) -> Response {
     match inspect(&engine).await {
         Some(live) => Json(live).into_response(),
-        None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        None => {
+            let stuck = vitals.stuck().first().map(ToString::to_string);
+            let why = stuck.unwrap_or_else(|| "its engine does not answer".into());
+            (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+        }
     }
 }
 
@@ -86,13 +99,17 @@ pub async fn ask(state_dir: &Path) -> Result<Live, NoService> {
     std::os::unix::net::UnixStream::connect(&socket).map_err(|error| failed(error.to_string()))?;
     let client = reqwest::Client::builder()
         .unix_socket(socket.clone())
-        .timeout(PATIENCE)
+        .timeout(PATIENCE * 2)
         .no_proxy()
         .tls_certs_only([])
         .build()
         .map_err(|error| failed(error.to_string()))?;
     let answer =
         client.get("http://live/api/status").send().await.map_err(|error| failed(error.to_string()))?;
+    if answer.status().as_u16() == StatusCode::SERVICE_UNAVAILABLE.as_u16() {
+        let why = answer.text().await.map_err(|error| failed(error.to_string()))?;
+        return Err(failed(crate::text::shown_bytes(why.as_bytes())));
+    }
     let answer = answer.error_for_status().map_err(|error| failed(error.to_string()))?;
     answer.json().await.map_err(|error| failed(error.to_string()))
 }

@@ -54,7 +54,7 @@ pub use requests::{NewRequest, RequestRow};
 pub use row::{FinishState, Record, RecordError};
 pub use upkeep::Pruned;
 pub use write::{Applied, Write};
-pub use writer::{Health, Writer, spawn_writer};
+pub use writer::{Backlog, Health, Writer, spawn_writer};
 
 use std::path::PathBuf;
 

@@ -2,6 +2,8 @@
 //! with it until it can.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::{Connection, SqliteConnection};
@@ -43,15 +45,38 @@ pub enum Health {
 #[derive(Clone, Debug)]
 pub struct Writer {
     queue: mpsc::UnboundedSender<Envelope>,
+    backlog: Backlog,
+}
+
+/// What the writer has still to commit. Keeps no writer from ending.
+#[derive(Clone, Debug)]
+pub struct Backlog {
+    posted: Arc<AtomicU64>,
+    answered: Arc<AtomicU64>,
     health: watch::Receiver<Health>,
+}
+
+impl Backlog {
+    /// How many writes were answered so far, if others wait: the number stands still only while nothing is committed.
+    pub fn uncommitted(&self) -> Option<u64> {
+        let answered = self.answered.load(Ordering::Acquire);
+        (self.posted.load(Ordering::Acquire) > answered).then_some(answered)
+    }
+
+    /// Whether the store cannot be written now, and the writer has said so.
+    pub fn is_held(&self) -> bool {
+        *self.health.borrow() != Health::Up
+    }
 }
 
 /// Starts the writer. One for each store: it believes that nobody else writes jobs.
 pub fn spawn_writer(store: &Store) -> (Writer, JoinHandle<()>) {
     let (queue, waiting) = mpsc::unbounded_channel();
     let (report, health) = watch::channel(Health::Up);
-    let task = Task { store: store.clone(), waiting, report, committing: None };
-    (Writer { queue, health }, tokio::spawn(task.run()))
+    let backlog = Backlog { posted: Arc::default(), answered: Arc::default(), health };
+    let answered = backlog.answered.clone();
+    let task = Task { store: store.clone(), waiting, report, answered, committing: None };
+    (Writer { queue, backlog }, tokio::spawn(task.run()))
 }
 
 impl Writer {
@@ -85,11 +110,18 @@ impl Writer {
 
     /// Whether what is written is also kept; changes are seen on it.
     pub fn health(&self) -> watch::Receiver<Health> {
-        self.health.clone()
+        self.backlog.health.clone()
+    }
+
+    /// What is not committed yet.
+    pub fn backlog(&self) -> Backlog {
+        self.backlog.clone()
     }
 
     fn post(&self, write: Write, done: Option<oneshot::Sender<Result<Applied, WriteError>>>) {
+        self.backlog.posted.fetch_add(1, Ordering::AcqRel);
         if let Err(mpsc::error::SendError(envelope)) = self.queue.send(Envelope { write, done }) {
+            self.backlog.answered.fetch_add(1, Ordering::AcqRel);
             envelope.answer(Err(WriteError::Closed));
         }
     }
@@ -120,6 +152,8 @@ struct Task {
     store: Store,
     waiting: mpsc::UnboundedReceiver<Envelope>,
     report: watch::Sender<Health>,
+    /// How many writes were.
+    answered: Arc<AtomicU64>,
     /// A commit that failed although it may have happened: its number, and what it would have answered.
     committing: Option<(i64, Results)>,
 }
@@ -142,6 +176,7 @@ impl Task {
                 Ok(results) => {
                     delay = FIRST_DELAY;
                     self.is_up();
+                    self.answered.fetch_add(results.len() as u64, Ordering::AcqRel);
                     for (envelope, result) in batch.drain(..results.len()).zip(results) {
                         envelope.answer(result);
                     }
@@ -152,6 +187,7 @@ impl Task {
                     self.is_up();
                     if let Some(envelope) = batch.pop_front() {
                         let refused = envelope.write.refused(&fault);
+                        self.answered.fetch_add(1, Ordering::AcqRel);
                         envelope.answer(Err(refused));
                     }
                 }
@@ -250,7 +286,8 @@ mod tests {
         let conflict = WriteError::Conflict { job: JobId(1), what: "bumped", found: None };
         let promised = vec![Err(conflict)];
         let last = 0;
-        let mut task = Task { store, waiting, report, committing: Some((last, promised.clone())) };
+        let answered = Arc::default();
+        let mut task = Task { store, waiting, report, answered, committing: Some((last, promised.clone())) };
         assert_eq!(task.commit(&[&Write::Flush]).await.unwrap(), promised);
         // Another number was not committed, and is done again.
         task.committing = Some((last + 1, promised));

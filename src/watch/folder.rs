@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
+use tracing::error;
 
 use super::hints::Deaf;
 use super::jobs::{Full, Shared};
@@ -16,6 +17,7 @@ use super::kind::FolderKind;
 use super::limits;
 use super::scan::BATCH;
 use super::{FolderState, Notice, Scanned, WatchMode};
+use crate::model::job::Code;
 use crate::model::time::Boot;
 
 /// How often it is checked that the folder is still the directory that is watched: nothing is told when a file system
@@ -257,7 +259,7 @@ impl Folder {
     async fn examine(&mut self, hints: BTreeSet<PathBuf>, kind: &FolderKind) -> Result<(), Closed> {
         let (shared, kind) = (self.shared.clone(), *kind);
         let examined = spawn_blocking(move || shared.examine(&kind, &hints)).await;
-        let Ok((entries, directories)) = examined else {
+        let Ok((entries, directories)) = examined.inspect_err(say_broken) else {
             self.note_lost();
             return Ok(());
         };
@@ -372,10 +374,15 @@ impl Folder {
     }
 }
 
-/// The end of a job; never, if there is none. Nothing if it panicked.
+/// The end of a job; never, if there is none. Nothing if it panicked, which is said: what it was to find another scan
+/// finds.
 async fn join<T>(job: &mut Option<JoinHandle<T>>) -> Option<T> {
     match job {
-        Some(job) => job.await.ok(),
+        Some(job) => job.await.inspect_err(say_broken).ok(),
         None => std::future::pending().await,
     }
+}
+
+fn say_broken(fault: &JoinError) {
+    error!(event = "failed", code = Code::Internal.as_str(), "a look at a folder: {fault}");
 }

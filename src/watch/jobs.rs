@@ -68,7 +68,15 @@ impl Shared {
             let took = (self.now)().boot.since(began);
             (!found.stopped).then_some(Full { found, generation, same_root, took })
         };
-        spawn_blocking(scan).await.ok()?
+        match spawn_blocking(scan).await {
+            Ok(full) => full,
+            Err(fault) => match fault.try_into_panic() {
+                // For whoever awaits this to say.
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends.
+                Err(_) => None,
+            },
+        }
     }
 
     /// Scans new directories.

@@ -165,7 +165,7 @@ impl Board {
     }
 
     /// Whether another job of the same server, purpose, name and size is about to be completed.
-    fn has_busy_twin(&self, id: JobId) -> bool {
+    pub(super) fn has_busy_twin(&self, id: JobId) -> bool {
         let Some(subject) = self.tasks.get(&id).map(|task| &task.job.subject) else { return false };
         let key = |subject: &Subject| {
             (
@@ -278,7 +278,7 @@ impl Board {
     }
 
     /// Whether a request of this task may start now.
-    fn startable(&self, task: &Task, now: Boot) -> Gate {
+    pub(super) fn startable(&self, task: &Task, now: Boot) -> Gate {
         let completing = matches!(task.job.stage, Stage::Completing(..));
         let paused = self.queue.is_paused(task.job.subject.folder);
         if task.not_before > now || (paused && !completing) { Gate::Shut } else { self.gate(task, now) }

@@ -8,6 +8,7 @@ mod gates;
 mod grants;
 mod link;
 mod outcomes;
+mod outlook;
 mod queue;
 mod requests;
 #[cfg(test)]

@@ -185,6 +185,15 @@ impl Queue {
         self.held_until = Some(wall);
     }
 
+    /// A job that could be opened, unless more are on their way.
+    pub(super) fn ready(&self) -> Option<JobId> {
+        if self.lines.values().any(|waiting| waiting.asked) {
+            return None;
+        }
+        let open = self.lines.iter().filter(|(line, _)| !self.paused.contains(&line.folder));
+        open.filter_map(|(_, waiting)| waiting.jobs.front()).map(|job| job.id).next()
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.lines.values().map(|waiting| waiting.jobs.len()).sum()

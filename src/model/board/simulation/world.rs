@@ -167,6 +167,8 @@ impl World {
             let open = self.board.active().filter(|job| matches!(job.stage, Stage::Sending(_))).count();
             self.most_open = self.most_open.max(open);
         }
+        // In every world, after every event: no work lies there that nothing will wake.
+        assert_eq!(self.board.neglected(self.now), None);
     }
 
     pub(super) fn perform(&mut self, effect: Effect, events: &mut Vec<Event>) {
