@@ -48,6 +48,9 @@ use crate::watch::ignore::PatternError;
 /// How long the last commit may take when the service ends.
 const LAST_COMMIT: Duration = Duration::from_secs(10);
 
+/// How long PID 1 may take to hear that the service ends.
+const LAST_NOTICE: Duration = Duration::from_secs(1);
+
 /// What the log calls the task that prints.
 const PRINTER: &str = "list of what ended";
 
@@ -204,7 +207,8 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
             engine_ended((&mut engine_task).await)
         }
     };
-    systemd::stopping();
+    // Not for ever: who does not listen must not keep the service from ending.
+    let _ = tokio::time::timeout(LAST_NOTICE, systemd::stopping()).await;
     unwatch.cancel();
     let _ = std::fs::remove_file(config.store.state_dir.join(status::SOCKET));
     // The writer commits what waits and ends when the last that writes has gone.
@@ -264,9 +268,11 @@ fn hear_signals(stop: CancellationToken) -> Result<impl Future<Output = ()> + Se
                 warn!(event = "stopping", "a second signal: ending at once; what is in flight is sent again");
                 std::process::exit(1);
             }
-            info!(event = "stopping", "Parts in flight may end, for {} s at most", DRAIN.as_secs());
-            systemd::stopping();
+            // Before it is said, so that who reads it can rely on it.
             stop.cancel();
+            info!(event = "stopping", "Parts in flight may end, for {} s at most", DRAIN.as_secs());
+            // Not awaited: the next signal counts.
+            drop(systemd::stopping());
         }
     })
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Message;
@@ -22,37 +23,47 @@ pub(super) async fn tell(engine: mpsc::Sender<Message>, stop: CancellationToken,
     let every = watchdog.map_or(STATUS_EVERY, |limit| (limit / 3).min(STATUS_EVERY));
     let (mut ready, mut said) = (false, String::new());
     loop {
-        if let Some(live) = status::inspect(&engine).await {
-            let line = line(&live);
-            let mut states = Vec::new();
-            if !ready {
-                states.push(NotifyState::Ready);
+        let mut states = Vec::new();
+        let line = match status::inspect(&engine).await {
+            Some(live) => {
+                if !std::mem::replace(&mut ready, true) {
+                    states.push(NotifyState::Ready);
+                }
+                if watchdog.is_some() {
+                    states.push(NotifyState::Watchdog);
+                }
+                line(&live)
             }
-            if watchdog.is_some() {
-                states.push(NotifyState::Watchdog);
-            }
-            if line != said {
-                states.push(NotifyState::Status(&line));
-            }
-            // Nobody listens outside systemd.
-            let _ = sd_notify::notify(&states);
-            ready = true;
-            said = line;
-        } else if let Some(stuck) = vitals.stuck().first() {
             // No WATCHDOG: a service whose engine does not answer is better started again. Until then, why.
-            let line = format!("STUCK: {stuck}");
-            let _ = sd_notify::notify(&[NotifyState::Status(&line)]);
-            said = line;
-        }
+            None => vitals.stuck().first().map_or_else(|| said.clone(), |stuck| format!("STUCK: {stuck}")),
+        };
+        let status = (line != said).then(|| line.clone());
+        said = line;
+        // It ends without an answer only when the runtime does.
+        let _ = send(states, status).await;
         // While Parts in flight end, the watchdog still wants to be fed.
         let wait = if stop.is_cancelled() { every.min(Duration::from_secs(1)) } else { every };
         tokio::time::sleep(wait).await;
     }
 }
 
-/// Says that the end has begun.
-pub(super) fn stopping() {
-    let _ = sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status("Parts in flight may end")]);
+/// Says that the end has begun. Said at once; what is returned ends when it was heard.
+pub(super) fn stopping() -> JoinHandle<()> {
+    send(vec![NotifyState::Stopping], Some("Parts in flight may end".into()))
+}
+
+/// On a thread of its own: the call blocks for as long as nobody reads at the other end.
+fn send(mut states: Vec<NotifyState<'static>>, status: Option<String>) -> JoinHandle<()> {
+    spawn_blocking(move || {
+        let status = status.as_deref();
+        // Of what is given here nothing borrows; only the line does.
+        let mut all: Vec<NotifyState<'_>> = states.drain(..).collect();
+        all.extend(status.map(NotifyState::Status));
+        if !all.is_empty() {
+            // Nobody listens outside systemd.
+            let _ = sd_notify::notify(&all);
+        }
+    })
 }
 
 fn line(live: &Live) -> String {

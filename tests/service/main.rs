@@ -10,3 +10,4 @@ mod lost_answers;
 mod manners;
 mod restart;
 mod servers;
+mod stuck;
