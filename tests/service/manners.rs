@@ -146,3 +146,37 @@ async fn sqlite_finds_the_database_as_the_docs_say() {
     };
     assert_eq!(String::from_utf8_lossy(&output.stdout), "wal\nok\nstored|1\n", "{output:?}");
 }
+
+/// What anybody could see of a file or directory having been touched, apart from the time of its last access.
+fn trace_of(path: &std::path::Path) -> (u64, u64, u32, u32, i64, i64, i64, i64) {
+    use std::os::unix::fs::MetadataExt;
+    let seen = std::fs::symlink_metadata(path).unwrap();
+    let (modified, changed) = ((seen.mtime(), seen.mtime_nsec()), (seen.ctime(), seen.ctime_nsec()));
+    (seen.ino(), seen.size(), seen.mode(), seen.uid(), modified.0, modified.1, changed.0, changed.1)
+}
+
+#[tokio::test]
+async fn what_lies_in_a_folder_is_only_ever_read() {
+    let bench = Bench::new().await;
+    let content = noise(2 * MIB, 1);
+    let paths = [
+        bench.drop_file("large.bin", &content),
+        bench.drop_file("below/small.bin", &content[..1000]),
+        bench.drop_file("empty.bin", b""),
+        bench.drop_file("ignored.tmp", b"not ours"),
+    ];
+    // A file that the server refuses is touched no more than one that it takes.
+    bench
+        .emulator
+        .fault(Calls::of(Operation::Create).from(1).times(1).meet(upspool_emulator::Reply::status(400)));
+    let mut all: Vec<_> = paths.to_vec();
+    all.extend([bench.path("drop"), bench.path("drop/below")]);
+    let before: Vec<_> = all.iter().map(|path| trace_of(path)).collect();
+    let (code, printed, _) = bench.once(&[]).await;
+    assert_eq!(code, 1, "the empty one and the refused one fail: {printed}");
+    assert_eq!(bench.emulator.files().len(), 1, "{printed}");
+    let after: Vec<_> = all.iter().map(|path| trace_of(path)).collect();
+    assert_eq!(before, after, "{all:?}");
+    assert_eq!(std::fs::read(&paths[0]).unwrap(), content);
+    assert_eq!(std::fs::read_dir(bench.path("drop")).unwrap().count(), 4, "nothing is left there either");
+}
