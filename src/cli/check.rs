@@ -97,8 +97,13 @@ pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Fa
 
 async fn look(config: &Config, online: bool) -> Result<CheckJson, Failure> {
     let state_dir = &config.store.state_dir;
-    // Without a store, or with one of another version, all that lies there counts as new.
-    let store = Store::open_for_asking(state_dir).await.ok();
+    let store = match Store::open_for_asking(state_dir).await {
+        Ok(store) => Some(store),
+        // `run` would end by it.
+        Err(fault) if fault.is_damage() => return Err(Failure::Damaged(fault)),
+        // Without a store, or with one of another version, all that lies there counts as new.
+        Err(_) => None,
+    };
     let mut folders = Vec::new();
     for folder in &config.folders {
         folders.push(survey(folder, store.as_ref()).await?);

@@ -15,6 +15,8 @@ pub enum Failure {
     Config(Faults),
     /// The store cannot be read or written: 1, or 75 if somebody else holds it.
     Store(StoreError),
+    /// The store is such that `run` would end by it: 78.
+    Damaged(StoreError),
     /// The service could not run.
     Service(daemon::Error),
     /// Standard output cannot be written to; nothing more is said if nobody reads it any more.
@@ -46,6 +48,10 @@ impl Failure {
             Failure::Store(error) => {
                 say(error);
                 if error.code() == Some(Code::StoreLocked) { TRY_LATER } else { FAILED }
+            }
+            Failure::Damaged(error) => {
+                say(error);
+                CONFIG
             }
             Failure::Service(error) => {
                 say(error);

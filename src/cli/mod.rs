@@ -5,7 +5,8 @@
 //! waits for its answer; `json` and `table` are the same record for programs and for people; `output` writes it;
 //! `failure` is how a command ends otherwise.
 //!
-//! No command changes a job or touches a watched folder: what is wanted is a request that the service takes up.
+//! No command changes a job or touches a watched folder: what is wanted is a request that the service takes up. The one
+//! exception is `rebuild`, which makes a new store while no service runs.
 
 mod asking;
 mod at;
@@ -19,6 +20,7 @@ mod moment;
 mod online;
 mod output;
 mod pause;
+mod rebuild;
 mod resolve;
 mod resume;
 mod retry;
@@ -94,6 +96,8 @@ pub enum Command {
     Pause(pause::Arguments),
     /// Go on sending, and try at once whatever is on hold
     Resume(resume::Arguments),
+    /// Make a new store in place of a damaged one, with all folders paused
+    Rebuild(rebuild::Arguments),
 }
 
 impl Cli {
@@ -120,6 +124,7 @@ impl Cli {
             Command::Resolve(arguments) => resolve::run(common, &arguments).await,
             Command::Pause(arguments) => pause::run(common, &arguments).await,
             Command::Resume(arguments) => resume::run(common, &arguments).await,
+            Command::Rebuild(arguments) => rebuild::run(common, &arguments).await,
         }
     }
 }

@@ -44,6 +44,9 @@ pub(super) struct FolderCheck {
     exclude: Vec<String>,
     hidden: bool,
     existing: &'static str,
+    /// Whether nothing is sent from it until `upspool resume`, and why.
+    paused: bool,
+    paused_why: Option<String>,
     /// That the rules take.
     files: u64,
     bytes: u64,
@@ -114,6 +117,8 @@ pub(super) async fn survey(folder: &Folder, store: Option<&Store>) -> Result<Fol
             Existing::Upload => "upload",
             Existing::Skip => "skip",
         },
+        paused: row.as_ref().is_some_and(|row| row.paused),
+        paused_why: row.as_ref().and_then(|row| row.paused_why.clone()),
         files: found.files,
         bytes: found.bytes,
         new_files,
@@ -183,6 +188,10 @@ impl FolderCheck {
         let exclude = if self.exclude.is_empty() { String::new() } else { patterns(&self.exclude) + ", " };
         fact(output, "  exclude", &format!("{exclude}{hidden}temporary names"))?;
         fact(output, "  existing", self.existing)?;
+        if self.paused {
+            let why = shown_bytes(self.paused_why.as_deref().unwrap_or("by the operator").as_bytes());
+            fact(output, "  paused", &output.styled(Style::Yellow, &why))?;
+        }
         let depth = if self.recursive { "" } else { ", not those below" };
         let (files, directories) =
             (count(self.files, "file", "files"), count(self.directories, "directory", "directories"));

@@ -6,7 +6,7 @@ use tracing::warn;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::model::job::{AccountName, Code, Reason, Stage, Step, Why};
-use crate::store::{Context, FolderRow, Result, Store, Write};
+use crate::store::{Context, FolderRow, Result, Store, StoreError, Write, WriteError};
 
 /// Brings the open and queued jobs of a store into line with the accounts of `config`, before anything is sent.
 ///
@@ -55,9 +55,9 @@ pub(super) async fn adopt(store: &Store, config: &Config, clock: &Clock) -> Resu
             now: clock.now(),
             context: Box::new(Context::default()),
         };
-        store.write(&write).await.map_err(|fault| crate::store::StoreError::Broken {
-            code: Code::Internal,
-            message: fault.to_string(),
+        store.write(&write).await.map_err(|fault| match fault {
+            WriteError::Store { code, message } => StoreError::Broken { code, message },
+            other => StoreError::Broken { code: Code::Internal, message: other.to_string() },
         })?;
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Builds the service, spawns it, hears signals, drains. Knows every room and decides nothing about files.
 //!
 //! - `adopt`: jobs whose account is another server by now, or gone;
+//! - `damage`: the end of a service whose store is no ledger any more;
 //! - `folders`: what the watching hand and the intake are told of each folder;
 //! - `keys`: keys that are read again when their file changes;
 //! - `once`: the lines of `run --once`;
@@ -9,6 +10,7 @@
 //! - `watchdog`: sees what does not go on, and says which await it is.
 
 mod adopt;
+mod damage;
 pub mod folders;
 mod keys;
 mod once;
@@ -42,7 +44,7 @@ use crate::model::job::{AccountName, Code};
 use crate::model::plan::PartSize;
 use crate::model::policy::Retry;
 use crate::status;
-use crate::store::{BootId, FolderRow, Store, StoreError, spawn_writer};
+use crate::store::{BootId, FolderRow, Health, Store, StoreError, spawn_writer};
 use crate::watch::ignore::PatternError;
 
 /// How long the last commit may take when the service ends.
@@ -75,6 +77,9 @@ pub enum Error {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store is damaged, or gone.
+    #[error(transparent)]
+    Damaged(#[from] damage::Damaged),
     /// Something of the system failed.
     #[error("{what}: {source}")]
     System {
@@ -95,12 +100,11 @@ impl Error {
     /// The exit code: 78 where a new start changes nothing.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Config(_) | Error::Account(_) | Error::Pattern(_) => 78,
-            Error::Store(
-                StoreError::Corrupt { .. } | StoreError::Newer { .. } | StoreError::Unwritable { .. },
-            ) => 78,
-            // Whoever holds it may end.
-            Error::Store(StoreError::Locked { .. }) => 75,
+            Error::Config(_) | Error::Account(_) | Error::Pattern(_) | Error::Damaged(_) => 78,
+            Error::Store(StoreError::Newer { .. } | StoreError::Unwritable { .. }) => 78,
+            Error::Store(fault) if fault.is_damage() => 78,
+            // Whoever holds it may end, and a disk may get room, or be mounted for writing.
+            Error::Store(fault) if fault.code().is_some_and(|code| code != Code::Internal) => 75,
             Error::Store(_) | Error::System { .. } | Error::Task(_) => 1,
         }
     }
@@ -120,20 +124,44 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
     let mut ears = Tasks::default();
     ears.spawn("signals", hear_signals(stop.clone())?);
     let clock = Clock::System;
-    let (store, _lock) = Store::open(&config.store.state_dir, BootId(clock::boot_id())).await?;
+    let state_dir = config.store.state_dir.clone();
+    let (store, lock) = match Store::open(&state_dir, BootId(clock::boot_id())).await {
+        Ok(opened) => opened,
+        Err(fault) => return Err(damage::at_start(&state_dir, fault, &clock)),
+    };
+    let ended = Box::pin(serve(config, options, stop, ears, &store, clock.clone())).await;
+    let ended = match ended {
+        Err(Error::Store(fault)) if fault.is_damage() => {
+            Err(damage::while_running(&state_dir, &store, &lock, fault, &clock).await)
+        }
+        other => other,
+    };
+    store.close().await;
+    ended
+}
+
+/// The service on an open store, until it is told to end or cannot go on.
+async fn serve(
+    config: Config,
+    options: Options,
+    stop: CancellationToken,
+    mut ears: Tasks,
+    store: &Store,
+    clock: Clock,
+) -> Result<u8, Error> {
     let clients = clients(&config)?;
-    adopt::adopt(&store, &config, &clock).await?;
+    adopt::adopt(store, &config, &clock).await?;
     let names: Vec<(PathBuf, String)> =
         config.folders.iter().map(|folder| (folder.path.clone(), folder.name.clone())).collect();
     let rows = store.sync_folders(&names, clock.now().wall).await?;
-    adopt::retarget(&store, &config, &rows).await?;
+    adopt::retarget(store, &config, &rows).await?;
     let open = store.load_open(clock.now()).await?;
     let socket = status::bind(&config.store.state_dir).map_err(|source| Error::System {
         what: format!("cannot make the socket {}", status::SOCKET),
         source,
     })?;
 
-    let (writer, mut writer_task) = spawn_writer(&store);
+    let (writer, mut writer_task) = spawn_writer(store);
     let (sender, messages) = mpsc::channel(MESSAGES);
     let (ended, endings) = mpsc::unbounded_channel();
     let ended = options.once.then_some(ended);
@@ -143,7 +171,7 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
     let operations = Arc::new(Operations::new(clients.clone(), folders, clock.clone(), store.clone()));
     let vitals = operations.vitals().clone();
     let (intake, hints, mut watch_task) =
-        folders::watch(&config, &rows, &store, &writer, &sender, &clock, &ended, &unwatch, &vitals)?;
+        folders::watch(&config, &rows, store, &writer, &sender, &clock, &ended, &unwatch, &vitals)?;
     let board = Board::new(limits(&config), seed());
     let engine = Engine::new(
         engine::Parts {
@@ -201,6 +229,11 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
         fault = ended_early(&mut watch_task, "watching") => Err(fault),
         // It ends when nobody can tell it of jobs any more: long after, or in a run that prints nothing.
         fault = ended_early(&mut printer, PRINTER), if options.once => Err(fault),
+        fault = damage::found(store, writer.health()) => {
+            // What is in flight may end: its line in the log is all that will be left of it.
+            stop.cancel();
+            engine_ended((&mut engine_task).await).and(Err(Error::Store(fault)))
+        }
         () = timeout => {
             timed_out = true;
             stop.cancel();
@@ -215,18 +248,27 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
     tasks.end().await;
     end(engine_task).await;
     end(watch_task).await;
+    let health = writer.health();
     drop(writer);
-    if !writer_task.is_finished() && tokio::time::timeout(LAST_COMMIT, writer_task).await.is_err() {
+    let patience =
+        if matches!(*health.borrow(), Health::Damaged { .. }) { Duration::ZERO } else { LAST_COMMIT };
+    if !writer_task.is_finished() && tokio::time::timeout(patience, &mut writer_task).await.is_err() {
+        let (code, why) = match &*health.borrow() {
+            Health::Up => (Code::StoreIo, "the last commit did not end in time".to_owned()),
+            Health::Down { code, message, .. } => (*code, message.clone()),
+            Health::Damaged { message } => (Code::StoreCorrupt, message.clone()),
+        };
         error!(
             event = "failed",
-            code = Code::Internal.as_str(),
-            "the last commit did not end in time; what it held is found again"
+            code = code.as_str(),
+            "the last commits could not be made: {why}; what they held is found again at the next start"
         );
+        // Whoever waits for it would wait for ever.
+        end(writer_task).await;
     }
     // Joined already if it is what ended the service.
     let outcome =
         if printer.is_finished() && result.is_err() { Ok(Outcome::default()) } else { printer.await };
-    store.close().await;
     let end = result?;
     let outcome = outcome.map_err(|fault| tasks::ended(PRINTER, Some(&fault)))?;
     ears.end().await;

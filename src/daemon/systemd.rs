@@ -66,6 +66,11 @@ fn send(mut states: Vec<NotifyState<'static>>, status: Option<String>) -> JoinHa
     })
 }
 
+/// Says why the service ended and does not come back by itself.
+pub(super) fn ended(why: &str) {
+    let _ = sd_notify::notify(&[NotifyState::Status(why)]);
+}
+
 fn line(live: &Live) -> String {
     if live.stopping {
         return "Parts in flight may end".into();

@@ -4,6 +4,7 @@
 //! known files costs a few statements; the rest waits in [`Settle`] until nobody writes to it any more.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,14 +20,14 @@ use super::vitals::{Vitals, Whereabouts};
 use super::{Idle, Message, errands};
 use crate::clock::Clock;
 use crate::model::board::Event;
-use crate::model::file::{Fingerprint, Look};
+use crate::model::file::{Digest, Fingerprint, Look};
 use crate::model::job::{AccountName, Code, FolderId, JobId, Reason, State, Subject};
 use crate::model::plan;
 use crate::model::settle::{Decision, FolderKey, MOST_FILES, Observation, Quiet, Settle, Why};
 use crate::model::time::{Boot, Now};
 use crate::model::watchdog::{Await, LONGEST_REST};
 use crate::source::Source;
-use crate::store::{Applied, Arrival, Candidate, Known, Store, Write, Writer};
+use crate::store::{self, Applied, Arrival, Candidate, Known, Store, Write, Writer};
 use crate::text::{rfc3339, shown, size};
 use crate::watch::{FolderState, Notice, Scanned, Watch, look};
 
@@ -182,7 +183,7 @@ pub struct Intake {
     looks: JoinSet<Looked>,
     /// Looks under way and files that wait for one, by folder: a file server that hangs keeps back its own folder only.
     looking: HashMap<FolderKey, (usize, VecDeque<PathBuf>)>,
-    compares: JoinSet<(FolderKey, Settled, Known, bool)>,
+    compares: JoinSet<(FolderKey, Settled, Known, Option<bool>)>,
     /// Files of `existing = "skip"` that the first scan met and that are no rows yet.
     met_first: HashMap<FolderKey, HashSet<PathBuf>>,
     /// Folders whose first scan is over, but not yet written down.
@@ -291,19 +292,7 @@ impl Intake {
         let looks: HashMap<PathBuf, Look> = entries.iter().cloned().collect();
         let files = entries.into_iter().map(|(path, look)| (path, look.fingerprint)).collect();
         self.here.at(Await::Store);
-        let unknown = match self.parts.store.filter_unknown(id, files).await {
-            Ok(unknown) => unknown,
-            Err(fault) => {
-                self.parts.watch.rescan(key);
-                error!(
-                    event = "store-unreadable",
-                    folder = name,
-                    code = fault.code().map(Code::as_str),
-                    "{fault}"
-                );
-                return;
-            }
-        };
+        let Some(unknown) = self.unknown(id, files).await else { return };
         let now = self.parts.clock.now();
         let skips = self.folder(key).is_some_and(|folder| folder.existing == Existing::Skip);
         for file in unknown {
@@ -446,19 +435,7 @@ impl Intake {
             by_path.insert(file.path.clone(), file);
         }
         self.here.at(Await::Store);
-        let unknown = match self.parts.store.filter_unknown(folder.id, asked).await {
-            Ok(unknown) => unknown,
-            Err(fault) => {
-                error!(
-                    event = "store-unreadable",
-                    folder = folder.name,
-                    code = fault.code().map(Code::as_str),
-                    "{fault}"
-                );
-                self.parts.watch.rescan(key);
-                return;
-            }
-        };
+        let Some(unknown) = self.unknown(folder.id, asked).await else { return };
         let mut fresh = Vec::with_capacity(unknown.len());
         for file in unknown {
             let Some(settled) = by_path.remove(&file.path) else { continue };
@@ -477,6 +454,17 @@ impl Intake {
             fresh.push(settled);
         }
         self.enqueue(&folder, fresh).await;
+    }
+
+    /// The files that the store does not have as they are. Waits until it can be read; the scan waits with it. None if it
+    /// never will be: then nothing of this is to become a job.
+    async fn unknown(
+        &self,
+        folder: FolderId,
+        files: Vec<(PathBuf, Fingerprint)>,
+    ) -> Option<Vec<store::Seen>> {
+        let read = || self.parts.store.filter_unknown(folder, files.clone());
+        self.parts.writer.read("reading what is known", read).await
     }
 
     async fn enqueue(&mut self, folder: &Folder, files: Vec<Settled>) {
@@ -512,16 +500,23 @@ impl Intake {
     fn compare(&mut self, key: FolderKey, folder: &Folder, settled: Settled, known: Known) {
         let (root, store) = (folder.path.clone(), self.parts.store.clone());
         let here = self.parts.vitals.enter(shown(&root.join(&settled.path)));
+        let writer = self.parts.writer.clone();
         self.compares.spawn(async move {
-            let same = is_same_content(&store, root, &settled, &known, &here).await;
+            here.at(Await::Store);
+            let ranges = writer.read("reading digests", || store.ranges_of(known.job)).await;
+            let same = match ranges {
+                Some(ranges) => Some(is_same_content(ranges, root, &settled, &here).await),
+                // What cannot be read says nothing of the file: it is not another one for that.
+                None => None,
+            };
             (key, settled, known, same)
         });
     }
 
-    async fn compared(&mut self, key: FolderKey, settled: Settled, known: &Known, same: bool) {
-        if same {
+    async fn compared(&mut self, key: FolderKey, settled: Settled, known: &Known, same: Option<bool>) {
+        if same == Some(true) {
             self.parts.writer.send(Write::SameVersion { job: known.job, fingerprint: settled.fingerprint });
-        } else if let Some(folder) = self.folder(key).cloned() {
+        } else if let Some(folder) = self.folder(key).filter(|_| same == Some(false)).cloned() {
             self.enqueue(&folder, vec![settled]).await;
         }
     }
@@ -696,14 +691,11 @@ fn may_be_same(known: &Known, settled: &Settled) -> bool {
 
 /// Whether a file has the bytes that were sent of its row.
 async fn is_same_content(
-    store: &Store,
+    ranges: Vec<(Range<u64>, Digest)>,
     root: PathBuf,
     settled: &Settled,
-    known: &Known,
     here: &Whereabouts,
 ) -> bool {
-    here.at(Await::Store);
-    let Ok(ranges) = store.ranges_of(known.job).await else { return false };
     let covered: u64 = ranges.iter().map(|(range, _)| range.end - range.start).sum();
     if covered != settled.fingerprint.bytes || covered == 0 {
         return false;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
+use crate::model::board::Scope;
 use crate::model::job::Stage;
 use crate::text::{rfc3339, shown};
 
@@ -183,14 +184,21 @@ impl Engine {
             })
             .collect();
         active.sort_by_key(|job| (job.expires_in.is_none(), job.expires_in, job.id));
-        let holds = self.parts.board.holds().map(|(scope, hold)| LiveHold {
-            scope: scope.to_string(),
-            code: hold.reason.code.as_str().into(),
-            message: hold.reason.message.clone(),
-            remedy: hold.reason.code.remedy().into(),
-            since: rfc3339(hold.since),
-            next_probe: rfc3339(now.wall_at(hold.probe_at)),
-            probes: hold.probes,
+        let holds = self.parts.board.holds().map(|(scope, hold)| {
+            let (reason, probes, next) = match (scope, &self.outage) {
+                // The writer tries, and what is wrong may be something else by now.
+                (Scope::Store, Some((reason, tries, next))) => (reason, *tries, *next),
+                _ => (&hold.reason, hold.probes, hold.probe_at),
+            };
+            LiveHold {
+                scope: scope.to_string(),
+                code: reason.code.as_str().into(),
+                message: reason.message.clone(),
+                remedy: reason.code.remedy().into(),
+                since: rfc3339(hold.since),
+                next_probe: rfc3339(now.wall_at(next)),
+                probes,
+            }
         });
         let paces = self.parts.board.paces().map(|(account, pace)| LivePace {
             account: account.0.clone(),

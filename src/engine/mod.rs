@@ -24,8 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use self::intake::Hints;
 use self::journal::Folders;
@@ -34,7 +35,7 @@ use self::operations::Operations;
 use self::vitals::Whereabouts;
 use crate::clock::Clock;
 use crate::model::board::{Board, Context, Effect, Event, Line, Scope};
-use crate::model::job::{Code, FolderId, Job, JobId, Reason, Stage, State};
+use crate::model::job::{Code, FolderId, JobId, Reason, Stage, State};
 use crate::model::time::{Boot, Wall};
 use crate::model::watchdog::{Await, LONGEST_REST};
 use crate::store::{Health, HistoryRow, Store, Write, WriteError, Writer};
@@ -51,9 +52,6 @@ const MOVED_EVERY: Duration = Duration::from_secs(5);
 
 /// How long operations that were told to end are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// A store that cannot be read is tried again after this.
-const UNREADABLE: Duration = Duration::from_secs(5);
 
 /// Messages that wait for the engine at most; who sends more waits.
 pub const MESSAGES: usize = 1024;
@@ -113,6 +111,11 @@ pub struct Engine {
     folders: Folders,
     /// The last request that was taken up in this run.
     last_request: i64,
+    /// A wait for the writer that took too long: nothing is taken up before it ends.
+    flushing: Option<JoinHandle<()>>,
+    /// Why the store is down, with the tries that failed and the time of the next one.
+    outage: Option<(Reason, u32, Boot)>,
+    damaged: bool,
     stopping: Option<Boot>,
     aborted: bool,
     here: Whereabouts,
@@ -123,7 +126,19 @@ impl Engine {
     pub fn new(parts: Parts, messages: mpsc::Receiver<Message>, sender: mpsc::Sender<Message>) -> Engine {
         let folders = Folders::new(&parts.folders, &parts.operations);
         let here = parts.operations.vitals().enter("the engine");
-        Engine { parts, messages, sender, folders, last_request: 0, stopping: None, aborted: false, here }
+        Engine {
+            parts,
+            messages,
+            sender,
+            folders,
+            last_request: 0,
+            flushing: None,
+            outage: None,
+            damaged: false,
+            stopping: None,
+            aborted: false,
+            here,
+        }
     }
 
     /// Works until `stop`, and then until Parts in flight have ended, `drain` at most.
@@ -136,7 +151,10 @@ impl Engine {
         loop {
             let now = self.parts.clock.now();
             if let Some(since) = self.stopping {
-                if self.parts.board.is_drained(now) || now.boot.since(since) >= drain + LAST_WORDS {
+                // What is not written by now never will be.
+                let in_vain = self.damaged && self.parts.board.is_quiet();
+                if in_vain || self.parts.board.is_drained(now) || now.boot.since(since) >= drain + LAST_WORDS
+                {
                     return End::Stopped;
                 }
                 if now.boot.since(since) >= drain && !self.aborted {
@@ -164,11 +182,8 @@ impl Engine {
                     self.apply(Event::Stopping);
                 }
                 Ok(()) = health.changed() => {
-                    let event = match &*health.borrow_and_update() {
-                        Health::Up => Event::Store(Ok(())),
-                        Health::Down { code, message } => Event::Store(Err(Reason::local(*code, message.clone()))),
-                    };
-                    self.apply(event);
+                    let health = health.borrow_and_update().clone();
+                    self.hear_health(&health);
                 }
                 _ = requests.tick(), if self.stopping.is_none() => {
                     self.show_neglected();
@@ -199,6 +214,28 @@ impl Engine {
     fn show_neglected(&self) {
         let neglected = self.parts.board.neglected(self.parts.clock.now());
         self.parts.operations.vitals().set_neglected(neglected);
+    }
+
+    fn hear_health(&mut self, health: &Health) {
+        let now = self.parts.clock.now().boot;
+        let reason = match health {
+            Health::Up => {
+                self.outage = None;
+                return self.apply(Event::Store(Ok(())));
+            }
+            Health::Down { code, message, tries, again } => {
+                let reason = Reason::local(*code, message.clone());
+                self.outage = Some((reason.clone(), *tries, now + *again));
+                reason
+            }
+            Health::Damaged { message } => {
+                let reason = Reason::local(Code::StoreCorrupt, message.clone());
+                self.damaged = true;
+                self.outage = Some((reason.clone(), self.parts.writer.failed_tries(), now));
+                reason
+            }
+        };
+        self.apply(Event::Store(Err(reason)));
     }
 
     fn apply(&mut self, event: Event) {
@@ -258,13 +295,19 @@ impl Engine {
                         code.remedy(),
                     );
                 }
-                Effect::Lifted(scope, hold, lasted) => info!(
-                    event = "resumed",
-                    code = hold.reason.code.as_str(),
-                    duration_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
-                    "sending goes on for the {scope} after {} probes",
-                    hold.probes,
-                ),
+                Effect::Lifted(scope, hold, lasted) => {
+                    let tries = match scope {
+                        // The writer tries, not the board.
+                        Scope::Store => self.parts.writer.failed_tries(),
+                        _ => hold.probes,
+                    };
+                    info!(
+                        event = "resumed",
+                        code = hold.reason.code.as_str(),
+                        duration_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
+                        "sending goes on for the {scope} after {tries} tries that failed",
+                    );
+                }
             }
         }
     }
@@ -275,6 +318,7 @@ impl Engine {
         let ended = self.parts.once.clone().filter(|_| to.has_ended());
         let (engine, store, clock) =
             (self.sender.clone(), self.parts.store.clone(), self.parts.clock.clone());
+        let writer = self.parts.writer.clone();
         errands::spawn("writing of a step", engine.clone(), async move {
             match done.await {
                 Ok(_) if awaited => {
@@ -290,7 +334,8 @@ impl Engine {
                 // The writer has logged it. The row is right, whoever wrote it: the board starts from it again.
                 Err(fault) => {
                     let _ = engine.send(Message::Event(Event::Dropped(job))).await;
-                    if let Some(row) = row_of(&store, job, &clock).await {
+                    let row = writer.read("reading a job", || store.job(job, clock.now())).await;
+                    if let Some(Some(row)) = row {
                         let taken = matches!(fault, WriteError::FileTaken { .. });
                         let event = match row.stage {
                             Stage::Completing(..) if taken => Event::Contested(row),
@@ -318,17 +363,12 @@ impl Engine {
                 return;
             }
             here.at(Await::Store);
-            let event = match store.window(line.folder, line.lane, count, clock.now().wall).await {
-                Ok(window) => {
-                    Event::Refilled { line, jobs: window.jobs, more: window.more, next_due: window.next_due }
-                }
-                Err(fault) => {
-                    error!(event = "store-unreadable", code = fault.code().map(Code::as_str), "{fault}");
-                    tokio::time::sleep(UNREADABLE).await;
-                    Event::Refilled { line, jobs: Vec::new(), more: true, next_due: None }
-                }
-            };
+            let window = || store.window(line.folder, line.lane, count, clock.now().wall);
+            let place = format!("reading the queue of folder {}", line.folder.0);
+            let Some(window) = writer.read(&place, window).await else { return };
+            let (more, next_due) = (window.more, window.next_due);
             here.at(Await::Engine);
+            let event = Event::Refilled { line, jobs: window.jobs, more, next_due };
             let _ = engine.send(Message::Event(event)).await;
         });
     }
@@ -349,24 +389,6 @@ impl Engine {
             Some(End::Waiting)
         } else {
             None
-        }
-    }
-}
-
-/// The job as the store has it, however long that takes: the board has dropped it, and nothing else brings it back.
-async fn row_of(store: &Store, job: JobId, clock: &Clock) -> Option<Job> {
-    loop {
-        match store.job(job, clock.now()).await {
-            Ok(row) => return row,
-            Err(fault) => {
-                error!(
-                    event = "store-unreadable",
-                    job = job.0,
-                    code = fault.code().map(Code::as_str),
-                    "{fault}"
-                );
-                tokio::time::sleep(UNREADABLE).await;
-            }
         }
     }
 }

@@ -64,7 +64,15 @@ impl Operations {
         store: Store,
     ) -> Operations {
         let roots = folders.iter().filter_map(|(id, path)| Some((*id, identity(path)?))).collect();
-        Operations { clients, folders, roots, clock, store, under_way: Mutex::default(), vitals: Arc::default() }
+        Operations {
+            clients,
+            folders,
+            roots,
+            clock,
+            store,
+            under_way: Mutex::default(),
+            vitals: Arc::default(),
+        }
     }
 
     /// The client of an account.

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use tracing::{error, warn};
 
-use super::Engine;
+use super::{Engine, REQUESTS_EVERY};
 use crate::model::answer::FileId;
 use crate::model::board::{Ask, Event, Request, Resolution};
 use crate::model::job::{Code, Job};
 use crate::model::watchdog::Await;
-use crate::store::{Health, NewRequest, RequestRow, Write};
+use crate::store::{Health, NewRequest, RequestRow, StoreError, Write};
 
 /// Requests taken up in one go; the rest has its turn half a second later.
 const AT_ONCE: usize = 256;
 
-/// How long the loop waits for a commit before it looks at requests.
-const LONGEST_FLUSH: Duration = Duration::from_secs(2);
+/// How long the engine's loop waits for the store. Longer than a commit takes on a slow disk, shorter than the watchdog.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The kinds of requests, as rows name them.
 pub mod kind {
@@ -35,37 +35,70 @@ pub mod kind {
 }
 
 impl Engine {
+    /// Takes up what commands left, unless the store is down or slow: the loop waits for it for a moment at most.
     pub(super) async fn take_requests(&mut self) {
-        // The answer could not be written either, and a wait for the writer would stop the loop.
+        // The answer could not be written either.
         if *self.parts.writer.health().borrow() != Health::Up {
             return;
         }
-        self.here.at(Await::Store);
-        let rows = match self.parts.store.pending_requests(self.last_request).await {
-            Ok(rows) => rows,
-            Err(fault) => {
-                error!(event = "store-unreadable", code = fault.code().map(Code::as_str), "{fault}");
-                return;
-            }
-        };
-        let rows = at_once(rows);
-        // What the writer still holds of their jobs must be seen. Once for all of them: each is a sync of the disk.
-        if rows.is_empty() {
+        if self.flushing.as_ref().is_some_and(|flushing| !flushing.is_finished()) {
             return;
         }
-        self.here.at(Await::Commit);
-        // A store that somebody locked in this moment must not stop the loop: the next look finds it on hold.
-        if !matches!(tokio::time::timeout(LONGEST_FLUSH, self.parts.writer.flush()).await, Ok(Ok(()))) {
+        self.here.at(Await::Store);
+        let pending = self.parts.store.pending_requests(self.last_request);
+        let Some(rows) = self.read_soon(pending).await else { return };
+        let rows = at_once(rows);
+        // What the writer still holds of their jobs must be seen. Once for all of them: each is a sync of the disk.
+        if rows.is_empty() || !self.flush_soon().await {
             return;
         }
         self.here.at(Await::Store);
         for row in rows {
-            self.last_request = row.id;
             match self.ask_of(&row).await {
-                Ok(ask) => self.apply(Event::Asked(Request { id: row.id, ask })),
-                Err(text) => self.answer(row.id, false, text),
+                Some(Ok(ask)) => self.apply(Event::Asked(Request { id: row.id, ask })),
+                Some(Err(text)) => self.answer(row.id, false, text),
+                // It is taken up when the store can be read again.
+                None => return,
+            }
+            self.last_request = row.id;
+        }
+    }
+
+    /// What was read, if that went well and soon; else sending is on hold until it does.
+    async fn read_soon<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
+        let result = tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| {
+            let message = format!("a read has not ended for {} s", PATIENCE.as_secs());
+            Err(StoreError::Broken { code: Code::StoreIo, message })
+        });
+        self.parts.writer.heard("reading requests", &result, REQUESTS_EVERY);
+        match result {
+            Ok(value) => Some(value),
+            Err(fault) => {
+                if fault.code() == Some(Code::Internal) {
+                    error!(event = "store-unreadable", code = Code::Internal.as_str(), "{fault}");
+                }
+                None
             }
         }
+    }
+
+    /// Waits until all that was written so far is committed; false if that takes too long, or cannot be now.
+    async fn flush_soon(&mut self) -> bool {
+        self.here.at(Await::Commit);
+        let (flush, mut health) = (self.parts.writer.ask(Write::Flush), self.parts.writer.health());
+        let mut flushing = tokio::spawn(async move {
+            // Who ended tells by its own way.
+            flush.await.ok();
+        });
+        let flushed = tokio::select! {
+            _ = &mut flushing => true,
+            _ = health.wait_for(|health| *health != Health::Up) => false,
+            () = tokio::time::sleep(PATIENCE) => false,
+        };
+        if !flushed {
+            self.flushing = Some(flushing);
+        }
+        flushed
     }
 
     pub(super) fn answer(&self, request: i64, done: bool, answer: String) {
@@ -73,18 +106,21 @@ impl Engine {
         self.parts.writer.send(Write::Answer { request, at, done, answer });
     }
 
-    async fn ask_of(&self, row: &RequestRow) -> Result<Ask, String> {
+    /// What is asked; none if the store cannot be read now.
+    async fn ask_of(&self, row: &RequestRow) -> Option<Result<Ask, String>> {
         let NewRequest { kind, folder, .. } = &row.request;
-        match kind.as_str() {
+        Some(match kind.as_str() {
             kind::PAUSE => Ok(Ask::Pause(*folder)),
             kind::RESUME => Ok(Ask::Resume(*folder)),
-            kind::RETRY => Ok(Ask::Retry(self.job_of(row).await?)),
-            kind::CANCEL => Ok(Ask::Cancel(self.job_of(row).await?)),
-            kind::BUMP => Ok(Ask::Bump(self.job_of(row).await?)),
+            kind::RETRY => self.job_of(row).await?.map(Ask::Retry),
+            kind::CANCEL => self.job_of(row).await?.map(Ask::Cancel),
+            kind::BUMP => self.job_of(row).await?.map(Ask::Bump),
             kind::RESOLVE => {
                 let said = row.request.argument.as_deref().unwrap_or_default();
-                let resolution = resolution(said).ok_or_else(|| format!("the request says {said:?}"))?;
-                Ok(Ask::Resolve(self.job_of(row).await?, resolution))
+                match resolution(said) {
+                    Some(resolution) => self.job_of(row).await?.map(|job| Ask::Resolve(job, resolution)),
+                    None => Err(format!("the request says {said:?}")),
+                }
             }
             other => {
                 warn!(
@@ -96,16 +132,26 @@ impl Engine {
                     "the running service does not know the request {other:?}: is it an older version?"
                 ))
             }
-        }
+        })
     }
 
-    async fn job_of(&self, row: &RequestRow) -> Result<Box<Job>, String> {
-        let Some(id) = row.request.job else { return Err("the request names no job".into()) };
-        match self.parts.store.job(id, self.parts.clock.now()).await {
+    /// The job; none if the store cannot be read now.
+    async fn job_of(&self, row: &RequestRow) -> Option<Result<Box<Job>, String>> {
+        let Some(id) = row.request.job else { return Some(Err("the request names no job".into())) };
+        let read = self.parts.store.job(id, self.parts.clock.now());
+        // A row that cannot be understood would keep all that come after it from being taken up.
+        let read = async {
+            match read.await {
+                Err(fault) if fault.code() == Some(Code::Internal) => Ok(Err(fault.to_string())),
+                Ok(job) => Ok(Ok(job)),
+                Err(fault) => Err(fault),
+            }
+        };
+        Some(match self.read_soon(read).await? {
             Ok(Some(job)) => Ok(Box::new(job)),
             Ok(None) => Err(format!("there is no job {}", id.0)),
-            Err(fault) => Err(fault.to_string()),
-        }
+            Err(words) => Err(words),
+        })
     }
 }
 

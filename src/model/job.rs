@@ -297,8 +297,12 @@ codes! {
     StoreFull = "store-full", "make room on the disk of the state directory";
     /// Somebody else holds the database.
     StoreLocked = "store-locked", "end what holds the database of the state directory";
-    /// The database is not one.
-    StoreCorrupt = "store-corrupt", "restore the state directory from a backup";
+    /// The store may be read, but not written.
+    StoreReadonly = "store-readonly", "make the state directory's file system writable again, for the service's user";
+    /// The disk refuses.
+    StoreIo = "store-io", "look at the kernel's log and at the disk of the state directory";
+    /// The database is not one, not whole, or gone.
+    StoreCorrupt = "store-corrupt", "`upspool rebuild` makes a new store from what can be read; all folders begin paused";
     /// No more inotify watches.
     WatchLimit = "watch-limit", "raise fs.inotify.max_user_watches";
     /// The folder is not there.

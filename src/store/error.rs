@@ -45,6 +45,20 @@ pub enum StoreError {
         /// What is wrong with it.
         message: String,
     },
+    /// It is not there, although one was kept here: a new one would send every file again.
+    Gone {
+        /// Where it was.
+        path: PathBuf,
+        /// Where it lies, if it was set aside as damaged.
+        aside: Option<PathBuf>,
+    },
+    /// It is older than it was: the log beside it was lost, or an old copy was put there.
+    Behind {
+        /// The database.
+        path: PathBuf,
+        /// Commits that are missing.
+        missing: i64,
+    },
     /// It cannot be created or written.
     Unwritable {
         /// The file or directory.
@@ -69,11 +83,26 @@ impl StoreError {
         StoreError::Unwritable { path: path.to_owned(), message: error.to_string() }
     }
 
+    /// What an error of the system means while `path` is opened. What a disk does may pass; what is not allowed stays.
+    pub(super) fn of_system(path: &Path, error: &std::io::Error) -> StoreError {
+        let code = match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Code::StoreFull,
+            std::io::ErrorKind::ReadOnlyFilesystem => Code::StoreReadonly,
+            _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => Code::StoreIo,
+            _ => return StoreError::unwritable(path, error),
+        };
+        StoreError::Broken { code, message: format!("{}: {error}", path.display()) }
+    }
+
     /// What an error of the database means while `path` is opened.
     pub(super) fn opening(path: &Path, error: &sqlx::Error) -> StoreError {
         let message = error.to_string();
         match primary_code(error) {
             Some(CORRUPT | NOTADB) => StoreError::Corrupt { path: path.to_owned(), message },
+            Some(READONLY | CANTOPEN | PERM) if is_readonly_mount(path) => StoreError::Broken {
+                code: Code::StoreReadonly,
+                message: format!("{}: {message}", path.display()),
+            },
             Some(READONLY | CANTOPEN | PERM) => StoreError::Unwritable { path: path.to_owned(), message },
             _ => {
                 StoreError::Broken { code: code_of(error), message: format!("{}: {message}", path.display()) }
@@ -85,13 +114,20 @@ impl StoreError {
     pub fn code(&self) -> Option<Code> {
         match self {
             StoreError::Locked { .. } => Some(Code::StoreLocked),
-            StoreError::Corrupt { .. } => Some(Code::StoreCorrupt),
+            StoreError::Corrupt { .. } | StoreError::Gone { .. } | StoreError::Behind { .. } => {
+                Some(Code::StoreCorrupt)
+            }
             StoreError::Broken { code, .. } => Some(*code),
             StoreError::Newer { .. }
             | StoreError::Older { .. }
             | StoreError::NoStore { .. }
             | StoreError::Unwritable { .. } => None,
         }
+    }
+
+    /// Whether what lies there is no ledger to go on from: not to be tried again, but rebuilt.
+    pub fn is_damage(&self) -> bool {
+        self.code() == Some(Code::StoreCorrupt)
     }
 }
 
@@ -125,10 +161,28 @@ impl fmt::Display for StoreError {
                 "there is no store at {} yet: start the service once, or name the right --state-dir",
                 path.display()
             ),
-            StoreError::Corrupt { path, message } => write!(
+            StoreError::Corrupt { path, message } => {
+                write!(f, "{} is damaged ({message}): {}", path.display(), Code::StoreCorrupt.remedy())
+            }
+            StoreError::Gone { path, aside: Some(aside) } => write!(
                 f,
-                "{} is not a usable database ({message}): restore it from a backup, or see `upspool rebuild`",
-                path.display()
+                "{} was damaged and lies set aside as {}: {}",
+                path.display(),
+                aside.display(),
+                Code::StoreCorrupt.remedy()
+            ),
+            StoreError::Gone { path, aside: None } => write!(
+                f,
+                "{} is gone, although a ledger was kept there: put it back with what lay beside it; else {}",
+                path.display(),
+                Code::StoreCorrupt.remedy()
+            ),
+            StoreError::Behind { path, missing } => write!(
+                f,
+                "{} misses the last {missing} commits that were made (its -wal file was lost, or it is an old copy): \
+                 put the right one back; else {}",
+                path.display(),
+                Code::StoreCorrupt.remedy()
             ),
             StoreError::Unwritable { path, message } => write!(
                 f,
@@ -238,8 +292,41 @@ pub(super) fn code_of(error: &sqlx::Error) -> Code {
         Some(FULL) => Code::StoreFull,
         Some(BUSY | LOCKED) => Code::StoreLocked,
         Some(CORRUPT | NOTADB) => Code::StoreCorrupt,
-        _ => Code::Internal,
+        Some(READONLY | PERM) => Code::StoreReadonly,
+        Some(IOERR | CANTOPEN) => Code::StoreIo,
+        Some(PROTOCOL) => Code::StoreLocked,
+        Some(_) => Code::Internal,
+        None => match error {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => Code::StoreIo,
+            _ => Code::Internal,
+        },
     }
+}
+
+/// Whether the file system of `path` is mounted for reading only. Then the same words are no matter of permissions.
+pub(super) fn is_readonly_mount(path: &Path) -> bool {
+    let there = path.ancestors().find_map(|path| rustix::fs::statvfs(path).ok());
+    there.is_some_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
+/// Whether it says that the database is none, or damaged.
+pub(super) fn is_damage(error: &sqlx::Error) -> bool {
+    code_of(error) == Code::StoreCorrupt
+}
+
+/// The words of a check, which come with line breaks.
+pub(super) fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a limit on time ended the statement.
+pub(super) fn is_interrupted(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(INTERRUPT)
+}
+
+/// Whether nothing more can be written to the database at hand, whatever the other side of a statement was.
+pub(super) fn is_full(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(FULL)
 }
 
 /// Whether whoever may only read found no write-ahead log and may not make one.
@@ -262,9 +349,12 @@ const PERM: u32 = 3;
 const BUSY: u32 = 5;
 const LOCKED: u32 = 6;
 const READONLY: u32 = 8;
+const INTERRUPT: u32 = 9;
+const IOERR: u32 = 10;
 const CORRUPT: u32 = 11;
 const FULL: u32 = 13;
 const CANTOPEN: u32 = 14;
+const PROTOCOL: u32 = 15;
 const TOOBIG: u32 = 18;
 const CONSTRAINT: u32 = 19;
 const MISMATCH: u32 = 20;

@@ -30,25 +30,24 @@ pub struct FolderRow {
     pub scanned: bool,
 }
 
+/// Why the folders of a new store are paused that took the place of a damaged one.
+pub(super) const REBUILT: &str =
+    "rebuilt after damage: what lies there and is not in the ledger would be sent, again if it was before";
+
 impl Store {
     /// Gives each folder of the configuration its row, in the order given. Folders that it no longer has keep theirs.
+    /// The first time after a rebuild all that have none begin paused, whatever configuration the rebuild saw.
     ///
     /// # Errors
     /// If the store fails.
     pub async fn sync_folders(&self, folders: &[(PathBuf, String)], now: Wall) -> Result<Vec<FolderRow>> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let mut rows = Vec::with_capacity(folders.len());
+        let rebuilt: i64 =
+            sqlx::query_scalar("-- is_rebuilt\nPRAGMA user_version").fetch_one(&mut *transaction).await?;
+        let why = (rebuilt != 0).then_some(REBUILT);
         for (path, name) in folders {
-            sqlx::query(
-                "-- insert_folder\n\
-                 INSERT INTO folders (path, name, first_watched_at) VALUES (?1, ?2, ?3) \
-                 ON CONFLICT (path) DO NOTHING",
-            )
-            .bind(row::bytes_of(path))
-            .bind(name.clone())
-            .bind(now.0)
-            .execute(&mut *transaction)
-            .await?;
+            insert(&mut transaction, path, name, why, now).await?;
             let found = sqlx::query(
                 "-- name_folder\n\
                  UPDATE folders SET name = ?2 WHERE path = ?1 \
@@ -60,6 +59,7 @@ impl Store {
             .await?;
             rows.push(folder(&found)?);
         }
+        sqlx::query("-- not_rebuilt\nPRAGMA user_version = 0").execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(rows)
     }
@@ -90,6 +90,29 @@ impl Store {
         covering.sort_by_key(|(_, rest)| rest.components().count());
         Ok(covering)
     }
+}
+
+/// Gives a folder its row, if it has none.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    name: &str,
+    paused: Option<&str>,
+    now: Wall,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "-- insert_folder\n\
+         INSERT INTO folders (path, name, paused, paused_why, first_watched_at) VALUES (?1, ?2, ?3, ?4, ?5) \
+         ON CONFLICT (path) DO NOTHING",
+    )
+    .bind(row::bytes_of(path))
+    .bind(name.to_owned())
+    .bind(paused.is_some())
+    .bind(paused.map(str::to_owned))
+    .bind(now.0)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Pauses a folder, or lets it go on.

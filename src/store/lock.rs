@@ -16,9 +16,12 @@ pub struct Lock {
 
 impl Lock {
     /// Takes `state_dir/lock` and writes the process's id into it.
-    pub(super) fn take(state_dir: &Path) -> Result<Lock, StoreError> {
+    ///
+    /// # Errors
+    /// `Locked` by another; or the file cannot be written.
+    pub fn take(state_dir: &Path) -> Result<Lock, StoreError> {
         let path = state_dir.join("lock");
-        let unwritable = |error: std::io::Error| StoreError::unwritable(&path, &error);
+        let unwritable = |error: std::io::Error| StoreError::of_system(&path, &error);
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)

@@ -1,9 +1,9 @@
 //! Opening: for the service, which creates and migrates, and for commands, which never do.
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
-use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -12,14 +12,14 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection, SqlitePool};
 
+use super::aside::{self, Presence};
 use super::error::{self, Result, StoreError};
-use super::{BootId, Lock, Store};
+use super::health::Vitals;
+use super::witness::{self, Testimony, Witness};
+use super::{BootId, Lock, Store, check};
 
 /// The name of the database in the state directory.
 pub const DATABASE: &str = "upspool.db";
-
-/// The first bytes of every database that is not empty.
-const MAGIC: &[u8] = b"SQLite format 3\0";
 
 /// How long a statement waits for a lock that somebody outside the service holds: a backup, a curious shell.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,7 +33,8 @@ const LOG_LIMIT: &str = "67108864";
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 impl Store {
-    /// Opens the store for the service: takes the lock, then creates or migrates the database.
+    /// Opens the store for the service: takes the lock, then creates or migrates the database. One that is damaged, or
+    /// not there although there was one, is refused and left as it lies.
     ///
     /// # Errors
     /// Every variant of [`StoreError`] but `NoStore` and `Older`.
@@ -41,50 +42,58 @@ impl Store {
         make_directory(state_dir)?;
         let lock = Lock::take(state_dir)?;
         let path = state_dir.join(DATABASE);
-        looks_like_a_database(&path)?;
+        let said = witness::read(state_dir)?;
+        aside::finish(state_dir, said.as_ref())?;
+        if let Presence::Lost(fault) = aside::presence(state_dir, said.as_ref())? {
+            return Err(fault);
+        }
+        check::header(&path)?;
+        let was_crash = check::has_log(&path)?;
         make_file(&path)?;
 
-        let write = options(&path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .pragma("journal_size_limit", LOG_LIMIT);
-        if let (Some(found), _) = version(&path).await? {
-            let known = latest();
-            if found > known {
-                return Err(StoreError::Newer { path, found, known });
-            }
+        let (found, _) = version(&path).await?;
+        if let Some(found) = found.filter(|found| *found > latest()) {
+            return Err(StoreError::Newer { path, found, known: latest() });
         }
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .idle_timeout(None)
             .max_lifetime(None)
-            .connect_with(write)
+            .connect_with(for_writing(&path))
             .await
             .map_err(|error| StoreError::opening(&path, &error))?;
-        MIGRATIONS.run(&writer).await.map_err(|error| match error {
-            sqlx::migrate::MigrateError::Execute(error)
-            | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => StoreError::opening(&path, &error),
-            other => StoreError::Corrupt { path: path.clone(), message: other.to_string() },
-        })?;
+        let prepared = prepare(&writer, &path, found.is_some().then_some(was_crash), said.as_ref()).await;
+        let witness = match prepared.and_then(|()| Witness::open(state_dir)) {
+            Ok(witness) => witness,
+            Err(fault) => {
+                writer.close().await;
+                return Err(fault);
+            }
+        };
+        if said.is_some_and(|said| said.aside.is_some()) {
+            // It was rebuilt from, or a person put a whole one there.
+            witness.set_aside(None).map_err(|error| StoreError::of_system(&path, &error))?;
+        }
+        let identity = identity(&path).ok();
         let reader = readers(options(&path).read_only(true));
-        Ok((Store { writer, reader, boot, path }, lock))
+        let (witness, vitals) = (Some(Arc::new(witness)), Arc::new(Vitals::new()));
+        Ok((Store { writer, reader, boot, path, identity, witness, vitals }, lock))
     }
 
     /// Opens the store for a command: reads, and inserts requests. Works beside a service and without one.
     ///
     /// # Errors
-    /// `NoStore`, `Newer`, `Older`, `Corrupt`, `Unwritable` (here: not readable) or `Broken`.
+    /// `NoStore`, `Newer`, `Older`, `Corrupt`, `Gone`, `Behind`, `Unwritable` (here: not readable) or `Broken`.
     pub async fn open_for_asking(state_dir: &Path) -> Result<Store> {
         let path = state_dir.join(DATABASE);
-        match fs::metadata(&path) {
-            Ok(found) if found.len() > 0 => {}
-            Ok(_) => return Err(StoreError::NoStore { path }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(StoreError::NoStore { path });
-            }
-            Err(error) => return Err(StoreError::unwritable(&path, &error)),
+        // Before the database: a service that runs commits first and testifies then.
+        let said = witness::read(state_dir)?;
+        match aside::presence(state_dir, said.as_ref())? {
+            Presence::Database => {}
+            Presence::Fresh => return Err(StoreError::NoStore { path }),
+            Presence::Lost(fault) => return Err(fault),
         }
-        looks_like_a_database(&path)?;
+        check::header(&path)?;
         let known = latest();
         let (version, read) = version(&path).await?;
         match version {
@@ -93,14 +102,62 @@ impl Store {
             Some(_) => {}
             None => return Err(StoreError::NoStore { path }),
         }
+        let mut connection = read.connect().await.map_err(|error| StoreError::opening(&path, &error))?;
+        let up_to_date = check::is_up_to_date(&mut connection, &path, said.as_ref()).await;
+        // Nothing was written; how the connection ends does not matter.
+        connection.close().await.ok();
+        up_to_date?;
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .connect_lazy_with(options(&path).synchronous(SqliteSynchronous::Full));
-        Ok(Store { writer, reader: readers(read), boot: BootId(String::new()), path })
+        let (identity, vitals) = (identity(&path).ok(), Arc::new(Vitals::new()));
+        let (reader, boot) = (readers(read), BootId(String::new()));
+        Ok(Store { writer, reader, boot, path, identity, witness: None, vitals })
     }
 }
 
-fn options(path: &Path) -> SqliteConnectOptions {
+/// Looks at a database that is there already, brings it to the newest version, and sees that it has what it had.
+async fn prepare(
+    writer: &SqlitePool,
+    path: &Path,
+    there_after_crash: Option<bool>,
+    said: Option<&Testimony>,
+) -> Result<()> {
+    let failed = |error: sqlx::Error| StoreError::opening(path, &error);
+    if let Some(was_crash) = there_after_crash {
+        let mut connection = writer.acquire().await.map_err(failed)?;
+        if let Some(message) = check::pages_at_start(&mut connection, was_crash).await.map_err(failed)? {
+            return Err(StoreError::Corrupt { path: path.to_owned(), message: error::one_line(&message) });
+        }
+    }
+    migrate(writer, path).await?;
+    let mut connection = writer.acquire().await.map_err(failed)?;
+    check::is_up_to_date(&mut connection, path, said).await
+}
+
+/// Creates the tables, or brings them to the newest version.
+pub(super) async fn migrate(writer: &SqlitePool, path: &Path) -> Result<()> {
+    MIGRATIONS.run(writer).await.map_err(|error| match error {
+        sqlx::migrate::MigrateError::Execute(error)
+        | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => StoreError::opening(path, &error),
+        other => StoreError::Corrupt { path: path.to_owned(), message: other.to_string() },
+    })
+}
+
+/// Which file it is: one that takes its place under the same name is another.
+pub(super) fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    fs::metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+/// How the service writes. `FULL`: what is committed is on the disk, or a File could be without its row.
+pub(super) fn for_writing(path: &Path) -> SqliteConnectOptions {
+    options(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("journal_size_limit", LOG_LIMIT)
+}
+
+pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(false)
@@ -112,15 +169,15 @@ fn readers(options: SqliteConnectOptions) -> SqlitePool {
     SqlitePoolOptions::new().max_connections(READERS).max_lifetime(None).connect_lazy_with(options)
 }
 
-fn latest() -> i64 {
+pub(super) fn latest() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 /// The version of the database, none if it has no tables yet, and how it can be read. Changes nothing.
-async fn version(path: &Path) -> Result<(Option<i64>, SqliteConnectOptions)> {
+pub(super) async fn version(path: &Path) -> Result<(Option<i64>, SqliteConnectOptions)> {
     let mut read = options(path).read_only(true);
     let mut found = version_by(&read).await;
-    if found.as_ref().is_err_and(error::has_no_log) {
+    if found.as_ref().is_err_and(error::has_no_log) && !check::has_log(path)? {
         // No write-ahead log lies there and we may not create one: so nobody is writing, and the file stands still.
         read = read.immutable(true);
         found = version_by(&read).await;
@@ -151,23 +208,6 @@ async fn version_of(connection: &mut SqliteConnection) -> Result<Option<i64>, sq
         .await
 }
 
-/// Refuses what is something else, before anything is changed.
-fn looks_like_a_database(path: &Path) -> Result<()> {
-    let mut head = Vec::with_capacity(MAGIC.len());
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(StoreError::unwritable(path, &error)),
-    };
-    file.take(MAGIC.len() as u64)
-        .read_to_end(&mut head)
-        .map_err(|error| StoreError::unwritable(path, &error))?;
-    if head.is_empty() || head == MAGIC {
-        return Ok(());
-    }
-    Err(StoreError::Corrupt { path: path.to_owned(), message: "it begins with something else".to_owned() })
-}
-
 /// Only the owner writes; the operators' group may look.
 fn make_directory(state_dir: &Path) -> Result<()> {
     if let Ok(metadata) = fs::metadata(state_dir)
@@ -188,11 +228,11 @@ fn make_directory(state_dir: &Path) -> Result<()> {
         .create(state_dir)
         // The umask may have taken more than it should.
         .and_then(|()| fs::set_permissions(state_dir, Permissions::from_mode(0o750)))
-        .map_err(|error| StoreError::unwritable(state_dir, &error))
+        .map_err(|error| StoreError::of_system(state_dir, &error))
 }
 
 /// SQLite gives `-wal` and `-shm` the mode of the database.
-fn make_file(path: &Path) -> Result<()> {
+pub(super) fn make_file(path: &Path) -> Result<()> {
     OpenOptions::new()
         .write(true)
         .create(true)
@@ -200,5 +240,5 @@ fn make_file(path: &Path) -> Result<()> {
         .mode(0o640)
         .open(path)
         .and_then(|file| file.set_permissions(Permissions::from_mode(0o640)))
-        .map_err(|error| StoreError::unwritable(path, &error))
+        .map_err(|error| StoreError::of_system(path, &error))
 }

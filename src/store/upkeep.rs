@@ -98,18 +98,26 @@ impl Store {
     /// # Errors
     /// If there is something at that path, or it cannot be written.
     pub async fn backup(&self, to: &Path) -> Result<()> {
-        let Some(name) = to.to_str() else {
-            return Err(StoreError::unwritable(to, &"the name of a backup has to be UTF-8"));
-        };
-        if to.exists() {
-            return Err(StoreError::unwritable(to, &"something lies there already"));
-        }
-        sqlx::query("-- backup\nVACUUM INTO ?1")
-            .bind(name.to_owned())
-            .execute(&self.reader)
-            .await
-            .map_err(|error| StoreError::opening(to, &error))?;
-        fs::set_permissions(to, Permissions::from_mode(0o640))
-            .map_err(|error| StoreError::unwritable(to, &error))
+        copy(&self.reader, to).await
     }
+
+    /// The same by the connection that writes, which is the last to lose a database whose name is gone.
+    pub(super) async fn copy_to(&self, to: &Path) -> Result<()> {
+        copy(&self.writer, to).await
+    }
+}
+
+async fn copy(from: &sqlx::SqlitePool, to: &Path) -> Result<()> {
+    let Some(name) = to.to_str() else {
+        return Err(StoreError::unwritable(to, &"the name of a backup has to be UTF-8"));
+    };
+    if to.exists() {
+        return Err(StoreError::unwritable(to, &"something lies there already"));
+    }
+    sqlx::query("-- backup\nVACUUM INTO ?1")
+        .bind(name.to_owned())
+        .execute(from)
+        .await
+        .map_err(|error| StoreError::opening(to, &error))?;
+    fs::set_permissions(to, Permissions::from_mode(0o640)).map_err(|error| StoreError::unwritable(to, &error))
 }

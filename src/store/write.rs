@@ -7,6 +7,7 @@ use sqlx::SqliteConnection;
 use crate::model::file::Fingerprint;
 use crate::model::job::{FolderId, Job, JobId, State, Step};
 use crate::model::time::{Now, Wall};
+use crate::text::{shown, shown_bytes};
 
 use super::deadline::BootId;
 use super::enqueue::{self, Candidate};
@@ -141,6 +142,18 @@ impl Write {
             Write::Answer { .. } => "answer",
             Write::History(_) => "history",
             Write::Flush => "flush",
+        }
+    }
+
+    /// What a person has to know if it is lost.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Write::Step { from, step, .. } => match &**step {
+                Step::Stored { file, .. } => format!("{from} became {}", shown_bytes(file.0.as_bytes())),
+                other => format!("{from} took {}", other.name()),
+            },
+            Write::Enqueue(candidate) => shown(&candidate.subject.path),
+            other => other.name().to_owned(),
         }
     }
 

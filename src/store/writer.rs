@@ -9,12 +9,13 @@ use std::time::Duration;
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::{error, info};
+use tracing::error;
 
 use crate::model::job::Code;
 
 use super::Store;
-use super::error::{self, WriteError};
+use super::error::{self, StoreError, WriteError};
+use super::health::{Health, Vitals};
 use super::write::{Applied, Write};
 
 /// Writes in one commit. A commit costs a sync of the disk, a statement some 50 µs: more would only keep the first ones
@@ -25,26 +26,22 @@ const BATCH: usize = 512;
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 
 /// A full disk is looked at this often.
-const LAST_DELAY: Duration = Duration::from_secs(30);
+const LAST_DELAY: Duration = Duration::from_secs(10);
 
-/// Whether what is written is also kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// It is.
-    Up,
-    /// Not now; it is tried again, and nothing is dropped.
-    Down {
-        /// Which kind of fault.
-        code: Code,
-        /// SQLite's words.
-        message: String,
-    },
-}
+/// A commit that takes longer will perhaps never end: nothing is sent until it does.
+const STALLED: Duration = Duration::from_secs(15);
+
+/// How often a read is tried again that says nothing about the store as a whole.
+const ODD_READ: Duration = Duration::from_secs(5);
+
+/// Among those who use the store.
+const WRITING: &str = "writing";
 
 /// Hands writes to the writer. Cheap to clone; when the last one is dropped, the writer commits what waits and ends.
 #[derive(Clone, Debug)]
 pub struct Writer {
     queue: mpsc::UnboundedSender<Envelope>,
+    vitals: Arc<Vitals>,
     backlog: Backlog,
 }
 
@@ -72,11 +69,11 @@ impl Backlog {
 /// Starts the writer. One for each store: it believes that nobody else writes jobs.
 pub fn spawn_writer(store: &Store) -> (Writer, JoinHandle<()>) {
     let (queue, waiting) = mpsc::unbounded_channel();
-    let (report, health) = watch::channel(Health::Up);
-    let backlog = Backlog { posted: Arc::default(), answered: Arc::default(), health };
+    let vitals = store.vitals.clone();
+    let backlog = Backlog { posted: Arc::default(), answered: Arc::default(), health: vitals.health() };
     let answered = backlog.answered.clone();
-    let task = Task { store: store.clone(), waiting, report, answered, committing: None };
-    (Writer { queue, backlog }, tokio::spawn(task.run()))
+    let task = Task { store: store.clone(), waiting, vitals: vitals.clone(), answered, committing: None };
+    (Writer { queue, vitals, backlog }, tokio::spawn(task.run()))
 }
 
 impl Writer {
@@ -110,12 +107,44 @@ impl Writer {
 
     /// Whether what is written is also kept; changes are seen on it.
     pub fn health(&self) -> watch::Receiver<Health> {
-        self.backlog.health.clone()
+        self.vitals.health()
     }
 
     /// What is not committed yet.
     pub fn backlog(&self) -> Backlog {
         self.backlog.clone()
+    }
+
+    /// Tries that failed while the store was down, now or the last time.
+    pub fn failed_tries(&self) -> u32 {
+        self.vitals.tries()
+    }
+
+    /// Says how a read went, to be tried `again` if it failed: what cannot be read holds sending as well.
+    pub fn heard<T>(&self, place: &str, result: &Result<T, StoreError>, again: Duration) {
+        self.vitals.heard(place, result, again);
+    }
+
+    /// Reads until it works; meanwhile sending is on hold. None if it never will: the store is damaged.
+    pub async fn read<T, F>(&self, place: &str, read: impl Fn() -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut delay = FIRST_DELAY;
+        loop {
+            let result = read().await;
+            self.heard(place, &result, delay);
+            match result {
+                Ok(value) => return Some(value),
+                Err(fault) if fault.is_damage() => return None,
+                Err(StoreError::Broken { code: Code::Internal, message }) => {
+                    error!(event = "store-unreadable", code = Code::Internal.as_str(), "{place}: {message}");
+                    tokio::time::sleep(ODD_READ).await;
+                }
+                Err(_) => tokio::time::sleep(delay).await,
+            }
+            delay = (delay * 2).min(LAST_DELAY);
+        }
     }
 
     fn post(&self, write: Write, done: Option<oneshot::Sender<Result<Applied, WriteError>>>) {
@@ -151,7 +180,7 @@ type Results = Vec<Result<Applied, WriteError>>;
 struct Task {
     store: Store,
     waiting: mpsc::UnboundedReceiver<Envelope>,
-    report: watch::Sender<Health>,
+    vitals: Arc<Vitals>,
     /// How many writes were.
     answered: Arc<AtomicU64>,
     /// A commit that failed although it may have happened: its number, and what it would have answered.
@@ -171,11 +200,16 @@ impl Task {
         let mut size = batch.len();
         let mut delay = FIRST_DELAY;
         while !batch.is_empty() {
+            // Into a file that has no name any more everything could be written, and nothing found again.
+            if !self.store.is_in_place() {
+                let message = "it was deleted or replaced while the service ran";
+                return self.end(&batch, message.to_owned()).await;
+            }
             let some: Vec<&Write> = batch.iter().take(size).map(|envelope| &envelope.write).collect();
-            match self.commit(&some).await {
+            match self.commit_watched(&some).await {
                 Ok(results) => {
                     delay = FIRST_DELAY;
-                    self.is_up();
+                    self.vitals.works(WRITING);
                     self.answered.fetch_add(results.len() as u64, Ordering::AcqRel);
                     for (envelope, result) in batch.drain(..results.len()).zip(results) {
                         envelope.answer(result);
@@ -184,17 +218,50 @@ impl Task {
                 // One of them is at fault: alone, each finds out whether it is the one.
                 Err(fault) if error::is_of_statement(&fault) && size > 1 => size = 1,
                 Err(fault) if error::is_of_statement(&fault) => {
-                    self.is_up();
+                    self.vitals.works(WRITING);
                     if let Some(envelope) = batch.pop_front() {
                         let refused = envelope.write.refused(&fault);
                         self.answered.fetch_add(1, Ordering::AcqRel);
                         envelope.answer(Err(refused));
                     }
                 }
+                Err(fault) if error::is_damage(&fault) => return self.end(&batch, fault.to_string()).await,
                 Err(fault) => {
-                    self.is_down(&fault);
+                    self.vitals.failed(WRITING, error::code_of(&fault), fault.to_string(), delay);
                     tokio::time::sleep(delay).await;
                     delay = (delay * 2).min(LAST_DELAY);
+                }
+            }
+        }
+    }
+
+    /// What waits cannot be kept. Who waits for it is not answered: it was neither done nor refused. The service ends.
+    async fn end(&self, batch: &VecDeque<Envelope>, message: String) {
+        for envelope in batch {
+            let job = envelope.write.job().map(|job| job.0);
+            error!(
+                event = "write-lost",
+                job,
+                write = envelope.write.name(),
+                code = Code::StoreCorrupt.as_str(),
+                "not kept, since the store is damaged: {}",
+                envelope.write.words()
+            );
+        }
+        self.vitals.damaged(message);
+        std::future::pending().await
+    }
+
+    /// Commits; says so while the disk does not answer.
+    async fn commit_watched(&mut self, writes: &[&Write]) -> sqlx::Result<Results> {
+        let vitals = self.vitals.clone();
+        let mut commit = std::pin::pin!(self.commit(writes));
+        loop {
+            tokio::select! {
+                result = &mut commit => return result,
+                () = tokio::time::sleep(STALLED) => {
+                    let message = format!("a commit has not ended for {} s", STALLED.as_secs());
+                    vitals.failed(WRITING, Code::StoreIo, message, STALLED);
                 }
             }
         }
@@ -223,6 +290,7 @@ impl Task {
                 .inspect_err(|_| self.committing = Some((number, results.clone())))?;
             if last == number {
                 // The error of that COMMIT was a lie.
+                self.testify(number);
                 return Ok(results);
             }
         }
@@ -233,7 +301,10 @@ impl Task {
         .await?;
         let results = Write::apply_all(writes, &mut transaction, &self.store.boot).await?;
         match transaction.commit().await {
-            Ok(()) => Ok(results),
+            Ok(()) => {
+                self.testify(number);
+                Ok(results)
+            }
             Err(fault) => {
                 self.committing = Some((number, results));
                 Err(fault)
@@ -241,32 +312,9 @@ impl Task {
         }
     }
 
-    fn is_up(&self) {
-        let was_down = self.report.send_if_modified(|health| {
-            let down = *health != Health::Up;
-            *health = Health::Up;
-            down
-        });
-        if was_down {
-            info!(event = "resumed", "the store can be written again");
-        }
-    }
-
-    fn is_down(&self, fault: &sqlx::Error) {
-        let (code, message) = (error::code_of(fault), fault.to_string());
-        let changed = self.report.send_if_modified(|health| {
-            let down = Health::Down { code, message: message.clone() };
-            let changed = *health != down;
-            *health = down;
-            changed
-        });
-        if changed {
-            error!(
-                event = "hold",
-                code = code.as_str(),
-                "the store cannot be written: {message}; {}",
-                code.remedy()
-            );
+    fn testify(&self, number: i64) {
+        if let Some(witness) = &self.store.witness {
+            witness.saw(number);
         }
     }
 }
@@ -282,12 +330,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, _lock) = Store::open(dir.path(), BootId("a".into())).await.unwrap();
         let (_queue, waiting) = mpsc::unbounded_channel();
-        let (report, _health) = watch::channel(Health::Up);
+        let vitals = store.vitals.clone();
         let conflict = WriteError::Conflict { job: JobId(1), what: "bumped", found: None };
         let promised = vec![Err(conflict)];
         let last = 0;
         let answered = Arc::default();
-        let mut task = Task { store, waiting, report, answered, committing: Some((last, promised.clone())) };
+        let mut task = Task { store, waiting, vitals, answered, committing: Some((last, promised.clone())) };
         assert_eq!(task.commit(&[&Write::Flush]).await.unwrap(), promised);
         // Another number was not committed, and is done again.
         task.committing = Some((last + 1, promised));
