@@ -16,7 +16,7 @@ use crate::connection::{Connection, Delivery, End};
 use crate::error::ApiError;
 use crate::faults::{Action, Body, Point, Reply, Then};
 use crate::intake::{Intake, Interrupt};
-use crate::operations::{self, Call};
+use crate::operations::{self, Call, Input};
 use crate::record::{Exchange, Head};
 use crate::route::{Operation, Route, route};
 use crate::shared::Shared;
@@ -76,7 +76,10 @@ async fn exchange_with_faults(
     let mut filename = shared.filename(&route);
     if operation == Operation::Create && shared.script.needs_filename(operation) {
         match intake.peek().await {
-            Ok(body) => filename = name_in(&body),
+            Ok(body) => {
+                filename = name_in(&body);
+                moment.exchange.update(|request| request.filename.clone_from(&filename));
+            }
             Err(Interrupt::Answer(reply)) => return moment.reply(*reply, None),
         }
     }
@@ -103,7 +106,14 @@ async fn exchange_with_faults(
             .collect(),
     };
     let input = match operations::read(&call, &mut intake).await {
-        Ok(input) => input,
+        Ok(input) => {
+            if let (Operation::Create, Ok(Input::Json(body))) = (operation, &input) {
+                // Known from here on, whether or not the work comes to be done.
+                let filename = name_in(body);
+                moment.exchange.update(|request| request.filename = filename);
+            }
+            input
+        }
         Err(Interrupt::Answer(reply)) => return moment.reply(*reply, Some(intake)).following(after),
     };
     if let Some(reply) = moment.at(Point::Before, &faults).await {

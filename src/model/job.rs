@@ -501,9 +501,23 @@ impl fmt::Display for IllegalStep {
 
 impl std::error::Error for IllegalStep {}
 
-impl Step {
-    /// The name in logs of faults.
-    pub fn name(&self) -> &'static str {
+/// Makes the list of names from the arms of the `match`, which cannot leave a step out.
+macro_rules! step_names {
+    (impl Step { match self { $($pattern:pat => $name:literal,)* } }) => {
+        impl Step {
+            /// The name of every step.
+            pub const NAMES: &[&str] = &[$($name,)*];
+
+            /// The name in logs of faults.
+            pub fn name(&self) -> &'static str {
+                match self { $($pattern => $name,)* }
+            }
+        }
+    };
+}
+
+step_names! {
+    impl Step {
         match self {
             Step::Opened(_) => "opened",
             Step::PartStored { .. } => "part-stored",

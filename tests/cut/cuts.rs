@@ -1,0 +1,170 @@
+//! The cuts: where each is made, what it is called, and which of them there are.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use upspool_emulator::{Operation, Point};
+
+use crate::shim::Loss;
+
+/// One cut of a run of the service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cut {
+    /// Of which run of the workload, from 1.
+    pub run: usize,
+    pub place: Place,
+    pub loss: Loss,
+}
+
+/// Where a run is cut.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Place {
+    /// At a sync of the store.
+    Sync {
+        /// Which of the run, from 1.
+        number: u64,
+        /// Once it is done, rather than before.
+        after: bool,
+    },
+    /// At a request.
+    Request {
+        operation: Operation,
+        /// Of this file's Upload; none: it is of no file.
+        filename: Option<String>,
+        /// Which of those in the run, from 1.
+        nth: u64,
+        point: Point,
+    },
+}
+
+impl Cut {
+    /// For the chances of what is torn: the same for the same cut.
+    pub fn seed(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.to_string().hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "run {}, ", self.run)?;
+        match &self.place {
+            Place::Sync { number, after } => {
+                write!(f, "{} sync {number}", if *after { "after" } else { "before" })?;
+            }
+            Place::Request { operation, filename, nth, point } => {
+                let of = filename.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
+                let point = match point {
+                    Point::Unread => "unread".to_owned(),
+                    Point::Body(bytes) => format!("{bytes} bytes read"),
+                    Point::Before => "before the work".to_owned(),
+                    Point::After => "after the work".to_owned(),
+                    Point::Answered => "after the answer".to_owned(),
+                };
+                write!(f, "{operation} #{nth}{of}, {point}")?;
+            }
+        }
+        f.write_str(match self.loss {
+            Loss::None => "",
+            Loss::All => ", power loss",
+            Loss::Torn => ", torn by power loss",
+        })
+    }
+}
+
+/// What a run of the service did when nothing cut it.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Of each sync the file, and what it committed.
+    pub syncs: Vec<(String, Vec<(&'static str, String)>)>,
+    /// Of each request its kind, its file, its number among those, and where it can be cut.
+    pub requests: Vec<(Operation, Option<String>, u64, Vec<Point>)>,
+}
+
+/// All cuts of a run.
+pub fn all(run: usize, seen: &Seen) -> Vec<Cut> {
+    let mut cuts = Vec::new();
+    for number in 1..=seen.syncs.len() as u64 {
+        for (after, loss) in [
+            (false, Loss::None),
+            (false, Loss::All),
+            (false, Loss::Torn),
+            (true, Loss::None),
+            (true, Loss::All),
+        ] {
+            cuts.push(Cut { run, place: Place::Sync { number, after }, loss });
+        }
+    }
+    for (operation, filename, nth, points) in &seen.requests {
+        for (point, loss) in points.iter().flat_map(|point| [(*point, Loss::None), (*point, Loss::All)]) {
+            let (operation, filename, nth) = (*operation, filename.clone(), *nth);
+            cuts.push(Cut { run, place: Place::Request { operation, filename, nth, point }, loss });
+        }
+    }
+    cuts
+}
+
+/// Of all cuts of a run a few: for each thing that is committed the first sync that commits it, and for each kind of
+/// request the first of it.
+pub fn few(run: usize, seen: &Seen, known: &mut Vec<String>) -> Vec<Cut> {
+    let mut cuts = Vec::new();
+    for ((file, committed), number) in seen.syncs.iter().zip(1..) {
+        let mut names: Vec<String> = committed.iter().map(|(step, _)| (*step).to_owned()).collect();
+        names.extend(Some(format!("a sync of {file}")).filter(|_| committed.is_empty()));
+        names.retain(|name| !known.contains(name));
+        if names.is_empty() {
+            continue;
+        }
+        for (after, loss) in [(false, Loss::None), (false, Loss::All), (true, Loss::All)] {
+            cuts.push(Cut { run, place: Place::Sync { number, after }, loss });
+        }
+        known.extend(names);
+    }
+    for (operation, filename, nth, points) in &seen.requests {
+        for (index, point) in points.iter().enumerate() {
+            let name = format!("{operation} {}", order(*point));
+            if known.contains(&name) {
+                continue;
+            }
+            known.push(name);
+            let loss = if index % 2 == 0 { Loss::None } else { Loss::All };
+            let place = Place::Request {
+                operation: *operation,
+                filename: filename.clone(),
+                nth: *nth,
+                point: *point,
+            };
+            cuts.push(Cut { run, place, loss });
+        }
+    }
+    cuts
+}
+
+/// The place of a point among the points of a request.
+pub fn order(point: Point) -> u8 {
+    match point {
+        Point::Unread => 0,
+        Point::Body(_) => 1,
+        Point::Before => 2,
+        Point::After => 3,
+        Point::Answered => 4,
+    }
+}
+
+/// Pairs of cuts, one after the other in the same run: the second falls into the start that the first made necessary.
+pub fn pairs(run: usize, seen: &Seen) -> Vec<[Cut; 2]> {
+    let singles = all(run, seen);
+    let syncs = seen.syncs.len() as u64;
+    let mut pairs = Vec::new();
+    for (index, first) in singles.iter().enumerate().step_by(7) {
+        for second in [1, 2 + index as u64 % syncs.max(1)] {
+            let loss = if index % 2 == 0 { Loss::All } else { Loss::Torn };
+            let place = Place::Sync { number: second, after: index % 3 == 0 };
+            pairs.push([first.clone(), Cut { run, place, loss }]);
+        }
+        let request = singles.iter().skip(index).find(|cut| matches!(cut.place, Place::Request { .. }));
+        pairs.extend(request.map(|second| [first.clone(), second.clone()]));
+    }
+    pairs
+}
