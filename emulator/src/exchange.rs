@@ -78,6 +78,7 @@ async fn exchange_with_faults(
         match intake.peek().await {
             Ok(body) => {
                 filename = name_in(&body);
+                // A call that is refused before its work is known by its name all the same.
                 moment.exchange.update(|request| request.filename.clone_from(&filename));
             }
             Err(Interrupt::Answer(reply)) => return moment.reply(*reply, None),
@@ -211,6 +212,7 @@ impl Moment {
         match action {
             Action::Kill { .. } => self.shared.kill_victim(),
             Action::Expire { .. } => self.shared.expire(&self.named().0),
+            Action::Cancel { .. } => self.shared.cancel(&self.named().0),
             Action::Purge { .. } => {
                 let (upload, file) = self.named();
                 self.shared.purge(if upload.is_empty() { &file } else { &upload });

@@ -10,9 +10,9 @@ use crate::faults::Script;
 use crate::limits::Limits;
 use crate::record::Record;
 use crate::route::Route;
-use crate::state::{FileRecord, State, UploadRecord};
+use crate::state::{FileRecord, State, UploadRecord, UploadStatus};
 use crate::storage::Storage;
-use crate::variants::Variants;
+use crate::variants::{CancelWhileLanding, Variants};
 
 /// The server without its sockets.
 #[derive(Debug)]
@@ -130,6 +130,19 @@ impl Shared {
         let now_ms = self.clock.now_ms();
         if let Some(upload) = self.state().uploads.get_mut(upload_id) {
             upload.expires_at_ms = upload.expires_at_ms.min(now_ms);
+        }
+        self.record.changed();
+    }
+
+    /// Ends an Upload that is open, and the complete that has not landed if cancel wins over it.
+    pub(crate) fn cancel(&self, upload_id: &str) {
+        let now_ms = self.clock.now_ms();
+        let wins = self.variants().cancel_while_landing == CancelWhileLanding::Wins;
+        if let Some(upload) = self.state().uploads.get_mut(upload_id)
+            && upload.status(now_ms) == UploadStatus::Pending
+        {
+            upload.ended = Some(UploadStatus::Cancelled);
+            upload.landing.take_if(|_| wins);
         }
         self.record.changed();
     }

@@ -257,6 +257,19 @@ impl Service {
         self.log.0.lock().unwrap().lines.clone()
     }
 
+    /// The lines after the first `known`, once there are any; none if none come within `patience`.
+    pub async fn more_log(&self, known: usize, patience: Duration) -> Vec<Value> {
+        let log = self.log.clone();
+        tokio::task::spawn_blocking(move || {
+            let guard = log.0.lock().unwrap();
+            let waits = |log: &mut Log| log.lines.len() <= known && !log.ended;
+            let (guard, _) = log.1.wait_timeout_while(guard, patience, waits).unwrap();
+            guard.lines.get(known..).unwrap_or_default().to_vec()
+        })
+        .await
+        .unwrap()
+    }
+
     pub fn raw_log(&self) -> String {
         self.log.0.lock().unwrap().raw.clone()
     }

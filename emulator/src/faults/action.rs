@@ -57,6 +57,12 @@ pub enum Action {
         #[serde(default)]
         at: Point,
     },
+    /// The Upload is cancelled, as by somebody else with the same key.
+    Cancel {
+        /// When.
+        #[serde(default)]
+        at: Point,
+    },
     /// The Upload is forgotten, or the File if the request names one.
     Purge {
         /// When.
@@ -132,6 +138,7 @@ impl Action {
             Self::Half { .. } => "half".to_owned(),
             Self::Slow { .. } => "slow".to_owned(),
             Self::Expire { at } => format!("expire at {at:?}"),
+            Self::Cancel { at } => format!("cancel at {at:?}"),
             Self::Purge { at } => format!("purge at {at:?}"),
             Self::Late(_) => "late".to_owned(),
             Self::Lag(_) => "lag".to_owned(),
@@ -147,6 +154,7 @@ impl Action {
             | Self::Stall { at }
             | Self::Drop { at, .. }
             | Self::Expire { at }
+            | Self::Cancel { at }
             | Self::Purge { at }
             | Self::Kill { at }
             | Self::Hold { at, .. } => Some(*at),

@@ -258,9 +258,10 @@ async fn a_delay_and_a_slow_body_take_their_time() {
 }
 
 #[tokio::test]
-async fn an_upload_expires_or_is_forgotten_in_the_middle() {
+async fn an_upload_expires_is_cancelled_or_forgotten_in_the_middle() {
     for (action, status, word) in [
         (Action::Expire { at: Point::Before }, 400, "expired"),
+        (Action::Cancel { at: Point::Before }, 400, "cancelled"),
         (Action::Purge { at: Point::Before }, 404, "No such"),
     ] {
         let wire = wire().await;
