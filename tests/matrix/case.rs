@@ -157,28 +157,44 @@ pub fn all() -> Vec<Case> {
                 cases.push(Case { number, operation, state, fault: fault.clone(), repeat, large, profile });
             };
             for (at, state) in states.iter().enumerate() {
-                // The answer that is patched must be a good one, and does not depend on how far the Upload is.
-                let patched = matches!(fault.action, Action::Patch(_));
-                let turns = at > 0 && turn % 3 > 0;
-                if patched && !is_alone(operation) && (ENDED.contains(state) || turns) {
-                    continue;
-                }
-                // One service each: without Upload in its path a request meets the faults of all files.
-                if is_alone(operation) && states.len() > 1 && turn % states.len() != at {
+                // The first state meets every fault, each other one its share.
+                let share = match operation {
+                    // The answer that is patched must be a good one, and does not depend on how far the Upload is.
+                    _ if is_patched(fault) && ENDED.contains(state) => continue,
+                    _ if is_patched(fault) && !is_alone(operation) => 3,
+                    // What is said of a File is looked at only where one is looked for.
+                    _ if is_patched(fault) && *state == State::Completed => 1,
+                    _ if is_patched(fault) => continue,
+                    // Of cleaning up nothing hangs.
+                    Operation::Cancel | Operation::Create => 3,
+                    // Each state has a turn.
+                    _ if is_alone(operation) => states.len(),
+                    _ => 1,
+                };
+                let first = at == 0 && !is_alone(operation);
+                if !first && turn % share != at % share {
                     continue;
                 }
                 push(*state, Repeat::Once, turn + at);
                 // What was done and not heard of is what the choices of the server are about.
-                if operation == Operation::Complete && *state == State::All && fault.acts && !patched {
+                if operation == Operation::Complete
+                    && *state == State::All
+                    && fault.acts
+                    && !is_patched(fault)
+                {
                     (1..profiles).for_each(|profile| push(*state, Repeat::Once, turn + at + profile));
                 }
             }
-            if !is_alone(operation) {
+            if !is_alone(operation) && operation != Operation::Cancel {
                 push(states[0], Repeat::Thrice, turn);
             }
         }
     }
     cases
+}
+
+fn is_patched(fault: &Fault) -> bool {
+    matches!(fault.action, Action::Patch(_))
 }
 
 /// Whether faults of this operation cannot be bound to one file.

@@ -59,6 +59,11 @@ pub enum Change {
 }
 
 const POINTS: [Point; 3] = [Point::Unread, Point::Before, Point::After];
+
+/// The points that can be told apart: a request without body that changes nothing has one.
+fn points(operation: Operation) -> &'static [Point] {
+    if names_upload(operation) { &POINTS } else { &POINTS[1..2] }
+}
 const THENS: [Then; 4] = [Then::Linger, Then::Stay, Then::Close, Then::Reset];
 
 /// The classes of refusals and each that means something of its own.
@@ -145,9 +150,9 @@ impl Fault {
 pub fn all(operation: Operation) -> Vec<Fault> {
     let mut faults = Vec::new();
     faults.extend(refusals(operation));
-    faults.extend(unusable());
+    faults.extend(unusable(operation));
     faults.extend(redirects());
-    faults.extend(headers());
+    faults.extend(headers(operation));
     faults.extend(transport(operation));
     faults.extend(lifecycle(operation));
     faults.extend(late(operation));
@@ -160,7 +165,7 @@ pub fn all(operation: Operation) -> Vec<Fault> {
 fn refusals(operation: Operation) -> Vec<Fault> {
     let (bodies, mut faults) = (bodies(), Vec::new());
     for (at, status) in STATUSES.into_iter().enumerate() {
-        for (turn, point) in POINTS.into_iter().enumerate() {
+        for (turn, point) in points(operation).iter().copied().enumerate() {
             let (body_name, body) = bodies[(at + 4 * turn + operation as usize) % bodies.len()].clone();
             let then = THENS[(at / 3 + turn) % THENS.len()];
             let reply = Reply::status(status).body(body).at(point).then(then);
@@ -172,9 +177,9 @@ fn refusals(operation: Operation) -> Vec<Fault> {
     faults
 }
 
-fn unusable() -> Vec<Fault> {
+fn unusable(operation: Operation) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for point in POINTS {
+    for &point in points(operation) {
         for (name, body) in bodies() {
             faults.push(Fault::reply(format!("200 {name}"), Reply::ok(body).at(point)));
         }
@@ -197,7 +202,7 @@ fn redirects() -> Vec<Fault> {
     faults
 }
 
-fn headers() -> Vec<Fault> {
+fn headers(operation: Operation) -> Vec<Fault> {
     let mut faults = Vec::new();
     for code in QUOTA {
         faults.push(Fault::reply(
@@ -227,7 +232,7 @@ fn headers() -> Vec<Fault> {
         seen: vec![Seen::Wait],
         ..Fault::reply("400 that is to be retried", told(400, "true"))
     });
-    for point in POINTS {
+    for &point in points(operation) {
         let fault = Fault::reply("500 that is not to be retried", told(500, "false").at(point));
         faults.push(Fault { seen: vec![Seen::WaitInDoubt, Seen::Refusal], ..fault });
     }

@@ -51,28 +51,29 @@ impl Group {
             bench.api.push_str(&format!("{key} = \"{patience}\"\n"));
         }
         let stand_for = strangers(&bench.emulator, &self.cases, thief).await;
-        self.cases.iter().for_each(|case| bench.emulator.faults(case.script(&stand_for)));
         let mut run = Run {
-            group: &self,
             service: bench.start(),
             bench: &bench,
             pace: tokio::time::interval(ROUND),
             log_lines: 0,
             holds: 0,
             asked: 0,
-            dropped: 0,
             healthy: 0,
+            going: BTreeSet::new(),
             ended: BTreeSet::new(),
             held: BTreeSet::new(),
+            struck: HashMap::new(),
+            cleared_ms: 0,
         };
-        run.until_each_has_met_its_fault().await;
-        let requests = bench.emulator.requests();
-        let cleared_ms = requests.last().map_or(0, |request| request.started_ms);
-        let struck = self.struck(&bench);
-        run.until_each_has_ended().await;
+        // Faults that cannot be bound to a file leave room for one file at a time.
+        let at_once = if is_alone(first.operation) { 1 } else { self.cases.len() };
+        for cases in self.cases.chunks(at_once) {
+            run.cases(cases, &stand_for).await;
+        }
 
-        let mut report = Report { cases: self.cases.len(), struck: struck.len(), ..Report::default() };
-        report.held = run.held.len();
+        let mut report = Report { cases: self.cases.len(), held: run.held.len(), ..Report::default() };
+        report.struck = run.struck.len();
+        let (struck, cleared_ms) = (std::mem::take(&mut run.struck), run.cleared_ms);
         report.peak_kib = peak_kib(run.service.child.id());
         let raw = run.service.raw_log();
         let (status, _) = run.service.stop().await;
@@ -84,32 +85,10 @@ impl Group {
         report.violations = check.violations;
         report
     }
-
-    /// How often each case's fault has struck.
-    fn struck(&self, bench: &Bench) -> HashMap<usize, usize> {
-        let all = bench.emulator.requests();
-        let requests = by_name(&all);
-        let mut struck = HashMap::new();
-        for case in &self.cases {
-            let alone = is_alone(case.operation);
-            let mine = requests.iter().filter(|(name, request)| {
-                request.operation == case.operation
-                    && (alone || name.as_deref() == Some(case.file_name().as_str()))
-                    && request.header(STRANGER).is_none()
-            });
-            let before = usize::try_from(case.nth() - 1).unwrap();
-            let count = mine.count().saturating_sub(before);
-            if count > 0 {
-                struck.insert(case.number, count);
-            }
-        }
-        struck
-    }
 }
 
 /// A group under way.
 struct Run<'a> {
-    group: &'a Group,
     bench: &'a Bench,
     service: Service,
     pace: Interval,
@@ -119,45 +98,82 @@ struct Run<'a> {
     holds: usize,
     /// Rounds since the service was asked to try again.
     asked: usize,
-    /// Files of the group that lie in the folder.
-    dropped: usize,
     /// Files that meet no fault.
     healthy: usize,
+    /// Files that were dropped and have not ended.
+    going: BTreeSet<String>,
     ended: BTreeSet<String>,
+    /// Those that stood behind a hold.
     held: BTreeSet<String>,
+    /// How often each case's fault has struck.
+    struck: HashMap<usize, usize>,
+    /// When the last faults were cleared, on the emulator's stopwatch.
+    cleared_ms: u64,
 }
 
 impl Run<'_> {
-    async fn until_each_has_met_its_fault(&mut self) {
-        let alone = self.group.cases.iter().any(|case| is_alone(case.operation));
+    /// From the script to the end of these cases.
+    async fn cases(&mut self, cases: &[Case], stand_for: &[(&str, String)]) {
+        let alone = cases.iter().any(|case| is_alone(case.operation));
+        let before = self.bench.emulator.requests().len();
+        cases.iter().for_each(|case| self.bench.emulator.faults(case.script(stand_for)));
+        self.until_each_has_met_its_fault(cases, alone, before).await;
+        self.struck.extend(self.strikes(cases, before));
+        let requests = self.bench.emulator.requests();
+        self.cleared_ms = requests.last().map_or(0, |request| request.started_ms);
+        self.until_each_has_ended(cases).await;
+    }
+
+    fn strikes(&self, cases: &[Case], before: usize) -> HashMap<usize, usize> {
+        let all = self.bench.emulator.requests();
+        let requests = by_name(&all);
+        let mut struck = HashMap::new();
+        for case in cases {
+            let alone = is_alone(case.operation);
+            let mine = requests.iter().skip(before).filter(|(name, request)| {
+                request.operation == case.operation
+                    && (alone || name.as_deref() == Some(case.file_name().as_str()))
+                    && request.header(STRANGER).is_none()
+            });
+            let count = mine.count().saturating_sub(usize::try_from(case.nth() - 1).unwrap());
+            if count > 0 {
+                struck.insert(case.number, count);
+            }
+        }
+        struck
+    }
+
+    async fn until_each_has_met_its_fault(&mut self, cases: &[Case], alone: bool, before: usize) {
+        let mut waiting = cases.iter();
         for _ in 0..ROUNDS {
-            if self.dropped == self.group.cases.len() {
-                let struck = self.group.struck(self.bench);
+            if waiting.as_slice().is_empty() {
+                let struck = self.strikes(cases, before);
                 let waits = |case: &&Case| {
                     let enough = if case.repeat == Repeat::Thrice { 3 } else { 1 };
                     !self.ended.contains(&case.file_name())
                         && struck.get(&case.number).copied().unwrap_or(0) < enough
                 };
-                if self.group.cases.iter().filter(waits).count() == 0 {
+                if cases.iter().filter(waits).count() == 0 {
                     return;
                 }
-            } else if self.holds == 0 {
-                let case = &self.group.cases[self.dropped];
+            } else if (self.holds == 0 || self.going.is_empty())
+                && let Some(case) = waiting.next()
+            {
                 self.bench.drop_file(case.file_name(), &case.content());
-                self.dropped += 1;
+                self.going.insert(case.file_name());
             }
             self.round(!alone).await;
         }
     }
 
     /// The faults are over; what waits behind one is asked to try again.
-    async fn until_each_has_ended(&mut self) {
+    async fn until_each_has_ended(&mut self, cases: &[Case]) {
         self.bench.emulator.clear_faults();
         for upload in self.bench.emulator.uploads().iter().filter(|upload| upload.landing) {
             self.bench.emulator.land(&upload.id);
         }
         let all: Vec<String> =
-            self.group.cases.iter().map(Case::file_name).chain((0..self.healthy).map(healthy_name)).collect();
+            cases.iter().map(Case::file_name).chain((0..self.healthy).map(healthy_name)).collect();
         for _ in 0..ROUNDS {
             if all.iter().all(|name| self.ended.contains(name)) {
                 return;
@@ -201,12 +217,13 @@ impl Run<'_> {
         match line["event"].as_str().unwrap_or_default() {
             "stored" | "failed" | "unresolved" | "gone" | "cancelled" => {
                 let path = line["path"].as_str().unwrap_or_default();
-                self.ended.insert(path.rsplit('/').next().unwrap_or_default().to_owned());
+                let name = path.rsplit('/').next().unwrap_or_default();
+                self.going.remove(name);
+                self.ended.insert(name.to_owned());
             }
             "hold" => {
                 self.holds += 1;
-                let names = self.group.cases[..self.dropped].iter().map(Case::file_name);
-                self.held.extend(names.filter(|name| !self.ended.contains(name)));
+                self.held.extend(self.going.iter().cloned());
             }
             "resumed" => self.holds = self.holds.saturating_sub(1),
             _ => {}

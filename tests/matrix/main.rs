@@ -28,9 +28,9 @@ use report::Report;
 /// Services at once. They wait most of the time, for back-off and holds.
 const AT_ONCE: usize = 8;
 
-/// Files of one service. Where faults last, holds follow one another, and fewer are faster.
+/// Files of one service. Where faults last holds follow one another, and where they are for all files the files do.
 const FILES: usize = 40;
-const FILES_WHERE_FAULTS_LAST: usize = 12;
+const FEW_FILES: usize = 12;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_fails_there_is_one_file_or_a_reason() {
@@ -73,7 +73,7 @@ fn sample(all: Vec<Case>) -> Vec<Case> {
     }
     let mut chosen = Vec::new();
     for (turn, cases) in pairs.into_values().enumerate() {
-        let few = if cases.first().is_some_and(|case| is_alone(case.operation)) { 2 } else { 8 };
+        let few = if cases.first().is_some_and(|case| is_alone(case.operation)) { 3 } else { 8 };
         let step = cases.len().div_ceil(few).max(1);
         chosen.extend(cases.into_iter().skip(turn % step).step_by(step));
     }
@@ -82,18 +82,14 @@ fn sample(all: Vec<Case>) -> Vec<Case> {
 
 /// Cases that can share a service: of one kind of server, and about equally fast.
 fn groups(cases: Vec<Case>) -> Vec<Group> {
-    let mut kinds: BTreeMap<(usize, bool, bool), Vec<Case>> = BTreeMap::new();
-    let mut groups = Vec::new();
+    let mut kinds: BTreeMap<(usize, bool, bool, bool), Vec<Case>> = BTreeMap::new();
     for case in cases {
-        let slow = case.fault.slow;
-        if is_alone(case.operation) {
-            groups.push(Group { slow, cases: vec![case] });
-        } else {
-            kinds.entry((case.profile, slow, case.repeat == Repeat::Thrice)).or_default().push(case);
-        }
+        let few = case.repeat == Repeat::Thrice || is_alone(case.operation);
+        kinds.entry((case.profile, case.fault.slow, few, is_alone(case.operation))).or_default().push(case);
     }
-    for ((_, slow, lasts), cases) in kinds {
-        let size = if lasts { FILES_WHERE_FAULTS_LAST } else { FILES };
+    let mut groups = Vec::new();
+    for ((_, slow, few, _), cases) in kinds {
+        let size = if few { FEW_FILES } else { FILES };
         let count = cases.len().div_ceil(size);
         let mut dealt: Vec<Vec<Case>> = vec![Vec::new(); count];
         // Neighbours are much alike; dealt out, each service has some of each kind.
