@@ -53,11 +53,11 @@ pub(super) fn stopping() -> JoinHandle<()> {
 }
 
 /// On a thread of its own: the call blocks for as long as nobody reads at the other end.
-fn send(mut states: Vec<NotifyState<'static>>, status: Option<String>) -> JoinHandle<()> {
+fn send(states: Vec<NotifyState<'static>>, status: Option<String>) -> JoinHandle<()> {
     spawn_blocking(move || {
         let status = status.as_deref();
         // Of what is given here nothing borrows; only the line does.
-        let mut all: Vec<NotifyState<'_>> = states.drain(..).collect();
+        let mut all: Vec<NotifyState<'_>> = states;
         all.extend(status.map(NotifyState::Status));
         if !all.is_empty() {
             // Nobody listens outside systemd.

@@ -58,7 +58,8 @@ impl Source {
     ) -> (impl Stream<Item = io::Result<Bytes>> + Send + 'static, Receipt) {
         let receipt = Receipt::default();
         let unread = Unread { file: self.file.clone(), range, hasher: Box::default() };
-        let start = Reader { next: Next::Idle(unread), progress, receipt: receipt.clone() };
+        let next = Next::Idle(unread);
+        let start = Reader { next, progress, receipt: receipt.clone(), patience: READ_TIMEOUT };
         let chunks = stream::unfold(Some(start), |reader| async move {
             let mut reader = reader?;
             match reader.next().await {
@@ -78,6 +79,7 @@ struct Reader {
     next: Next,
     progress: Arc<AtomicU64>,
     receipt: Receipt,
+    patience: Duration,
 }
 
 enum Next {
@@ -109,8 +111,8 @@ impl Reader {
             }
             Next::Done => return Ok(None),
         };
-        let Ok(read) = timeout(READ_TIMEOUT, read).await else {
-            let message = format!("a read did not return for {} s", READ_TIMEOUT.as_secs());
+        let Ok(read) = timeout(self.patience, read).await else {
+            let message = format!("a read did not return for {} s", self.patience.as_secs());
             // A file server that is away is no fault of the file's.
             return Err(SourceFailure::Unreachable { message });
         };
@@ -165,4 +167,19 @@ pub(super) fn joined<T>(
     result: Result<Result<T, SourceFailure>, tokio::task::JoinError>,
 ) -> Result<T, SourceFailure> {
     result.unwrap_or_else(|error| Err(SourceFailure::Unreadable { message: error.to_string() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_that_does_not_return_is_no_fault_of_the_file() {
+        let (_server, answer) = tokio::sync::oneshot::channel::<ChunkRead>();
+        let hangs = tokio::spawn(async { answer.await.unwrap() });
+        let patience = Duration::from_millis(10);
+        let (progress, receipt) = (Arc::default(), Receipt::default());
+        let mut reader = Reader { next: Next::Ahead(hangs), progress, receipt, patience };
+        assert!(matches!(reader.next().await, Err(SourceFailure::Unreachable { .. })), "it is tried again");
+    }
 }
