@@ -25,10 +25,7 @@ impl Clock {
     /// Both times.
     pub fn now(&self) -> Now {
         match self {
-            Clock::System => Now {
-                wall: Wall(millis(clock_gettime(ClockId::Realtime))),
-                boot: Boot(millis(clock_gettime(ClockId::Boottime))),
-            },
+            Clock::System => Now { wall: calendar(), boot: Boot(millis(clock_gettime(ClockId::Boottime))) },
             Clock::Manual(now) => *now.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
@@ -40,6 +37,16 @@ impl Clock {
             *now = *now + by;
         }
     }
+}
+
+/// By way of the C library, so that tools that shift a program's calendar (faketime) reach this one. What waits and
+/// expires goes by the boot clock, which comes from the kernel itself.
+fn calendar() -> Wall {
+    let since = |time: Result<Duration, std::time::SystemTimeError>| match time {
+        Ok(after) => crate::model::time::millis(after),
+        Err(before) => -crate::model::time::millis(before.duration()),
+    };
+    Wall(since(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)))
 }
 
 fn millis(time: Timespec) -> i64 {

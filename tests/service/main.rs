@@ -4,10 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod bad_input;
+mod clocks;
 mod files;
+#[expect(dead_code, reason = "shared with the tests beside this")]
 mod harness;
 mod lost_answers;
 mod manners;
 mod restart;
 mod servers;
+mod source_changes;
 mod stuck;

@@ -206,6 +206,65 @@ async fn a_proxy_that_refuses_large_bodies_gets_smaller_parts() {
     let (code, printed, log) = bench.once(&[]).await;
     assert_eq!(code, 0, "{printed}\n{log:#?}");
     bench.assert_ledger_is_the_truth().await;
+
+    // What was learnt outlives the process: another file is sent in small Parts at once.
+    let before = bench.emulator.requests_of(Operation::Create).len();
+    assert!(before > 1);
+    bench.drop_file("other.bin", &noise(16 * MIB, 2));
+    let (code, printed, log) = bench.once(&[]).await;
+    assert_eq!(code, 0, "{printed}\n{log:#?}");
+    assert_eq!(bench.emulator.requests_of(Operation::Create).len(), before + 1);
+    bench.assert_ledger_is_the_truth().await;
+}
+
+#[tokio::test]
+async fn a_long_retry_after_is_shown_and_resume_does_not_wait_for_it() {
+    let bench = Bench::new().await;
+    bench
+        .emulator
+        .fault(Calls::of(Operation::Create).nth(1).meet(Reply::status(429).header("retry-after", "86400")));
+    bench.drop_file("a", b"x");
+    let service = bench.start();
+    service.wait_event("retry").await;
+    let shown = bench.command(&["status"]).output().unwrap();
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        text.contains("Slowed down by the server: account default: 1 Part at once, and nothing before"),
+        "{text}"
+    );
+    let asked = bench.command(&["resume"]).output().unwrap();
+    assert_eq!(asked.status.code(), Some(0), "{asked:?}");
+    service.wait_stored(1).await;
+    service.stop().await;
+    bench.assert_ledger_is_the_truth().await;
+}
+
+#[tokio::test]
+async fn a_file_that_trips_the_server_fails_alone_with_the_servers_words_when_it_was_tried_for_long_enough() {
+    let mut bench = Bench::new().await;
+    bench.tables =
+        "[retry]\nfirst_delay = \"20ms\"\nmax_delay = \"100ms\"\ngive_up_after = \"1500ms\"\n".into();
+    bench.emulator.fault(
+        Calls::of(Operation::Create)
+            .filename("poison.txt")
+            .meet(Reply::status(500).message("cannot digest this")),
+    );
+    bench.drop_file("poison.txt", b"poison");
+    let service = bench.start();
+    // Others go on beside it, one after the other.
+    for number in 0..6 {
+        bench.drop_file(format!("{number}.txt"), b"fine");
+        service.wait_stored(number + 1).await;
+    }
+    let line = service.wait_event("failed").await;
+    assert_eq!(line["code"], "server-error");
+    let (_, log) = service.stop().await;
+    assert!(log.iter().all(|line| line["event"] != "hold"), "one poison file holds nobody: {log:#?}");
+    let record = bench.record("poison.txt").await;
+    assert_eq!(record.state, State::Failed);
+    let error = record.error.unwrap();
+    assert!(error.message.contains("cannot digest this") && error.status == Some(500), "{error:?}");
+    bench.assert_ledger_is_the_truth().await;
 }
 
 #[tokio::test]
