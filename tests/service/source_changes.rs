@@ -102,6 +102,7 @@ async fn whatever_happens_to_the_source_and_whenever_a_file_is_one_version_of_it
             hold.reached().await;
             if matches!(moment, Moment::Restart) {
                 service.signal(rustix::process::Signal::KILL);
+                service.child.wait().unwrap();
             }
             change(&path, what);
             hold.release();
