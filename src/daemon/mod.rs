@@ -252,7 +252,9 @@ async fn serve(
     drop(writer);
     let patience =
         if matches!(*health.borrow(), Health::Damaged { .. }) { Duration::ZERO } else { LAST_COMMIT };
-    if !writer_task.is_finished() && tokio::time::timeout(patience, &mut writer_task).await.is_err() {
+    let unwritten =
+        !writer_task.is_finished() && tokio::time::timeout(patience, &mut writer_task).await.is_err();
+    if unwritten {
         let (code, why) = match &*health.borrow() {
             Health::Up => (Code::StoreIo, "the last commit did not end in time".to_owned()),
             Health::Down { code, message, .. } => (*code, message.clone()),
@@ -275,6 +277,8 @@ async fn serve(
     Ok(match end {
         End::Stopped if timed_out => 75,
         End::Stopped if options.once => 75,
+        // The next run finds out what came of it.
+        _ if options.once && unwritten => 75,
         End::Stopped => 0,
         End::Done if outcome.failed => 1,
         End::Done => 0,

@@ -113,6 +113,8 @@ pub struct Engine {
     last_request: i64,
     /// A wait for the writer that took too long: nothing is taken up before it ends.
     flushing: Option<JoinHandle<()>>,
+    /// A look at the whole store, since a read said that it is damaged.
+    judging: Option<JoinHandle<()>>,
     /// Why the store is down, with the tries that failed and the time of the next one.
     outage: Option<(Reason, u32, Boot)>,
     damaged: bool,
@@ -133,6 +135,7 @@ impl Engine {
             folders,
             last_request: 0,
             flushing: None,
+            judging: None,
             outage: None,
             damaged: false,
             stopping: None,

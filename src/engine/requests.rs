@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
 use super::{Engine, REQUESTS_EVERY};
@@ -14,6 +15,9 @@ use crate::store::{Health, NewRequest, RequestRow, StoreError, Write};
 
 /// Requests taken up in one go; the rest has its turn half a second later.
 const AT_ONCE: usize = 256;
+
+/// Among those who use the store.
+const READING: &str = "reading requests";
 
 /// How long the engine's loop waits for the store. Longer than a commit takes on a slow disk, shorter than the watchdog.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -41,12 +45,13 @@ impl Engine {
         if *self.parts.writer.health().borrow() != Health::Up {
             return;
         }
-        if self.flushing.as_ref().is_some_and(|flushing| !flushing.is_finished()) {
+        let under_way = |task: &Option<JoinHandle<()>>| task.as_ref().is_some_and(|task| !task.is_finished());
+        if under_way(&self.flushing) || under_way(&self.judging) {
             return;
         }
         self.here.at(Await::Store);
-        let pending = self.parts.store.pending_requests(self.last_request);
-        let Some(rows) = self.read_soon(pending).await else { return };
+        let (store, last) = (self.parts.store.clone(), self.last_request);
+        let Some(rows) = self.read_soon(store.pending_requests(last)).await else { return };
         let rows = at_once(rows);
         // What the writer still holds of their jobs must be seen. Once for all of them: each is a sync of the disk.
         if rows.is_empty() || !self.flush_soon().await {
@@ -65,21 +70,26 @@ impl Engine {
     }
 
     /// What was read, if that went well and soon; else sending is on hold until it does.
-    async fn read_soon<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
+    async fn read_soon<T>(&mut self, read: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
         let result = tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| {
             let message = format!("a read has not ended for {} s", PATIENCE.as_secs());
             Err(StoreError::Broken { code: Code::StoreIo, message })
         });
-        self.parts.writer.heard("reading requests", &result, REQUESTS_EVERY);
-        match result {
-            Ok(value) => Some(value),
-            Err(fault) => {
-                if fault.code() == Some(Code::Internal) {
-                    error!(event = "store-unreadable", code = Code::Internal.as_str(), "{fault}");
-                }
-                None
+        let fault = match result {
+            Ok(value) => {
+                self.parts.writer.heard(READING, &Ok(()), REQUESTS_EVERY).await;
+                return Some(value);
             }
+            Err(fault) => fault,
+        };
+        if fault.code() == Some(Code::Internal) {
+            error!(event = "store-unreadable", code = Code::Internal.as_str(), "{fault}");
         }
+        // To look at a whole database may take long.
+        let writer = self.parts.writer.clone();
+        let judging = async move { writer.heard(READING, &Err::<(), _>(fault), REQUESTS_EVERY).await };
+        self.judging = Some(tokio::spawn(judging));
+        None
     }
 
     /// Waits until all that was written so far is committed; false if that takes too long, or cannot be now.
@@ -107,7 +117,7 @@ impl Engine {
     }
 
     /// What is asked; none if the store cannot be read now.
-    async fn ask_of(&self, row: &RequestRow) -> Option<Result<Ask, String>> {
+    async fn ask_of(&mut self, row: &RequestRow) -> Option<Result<Ask, String>> {
         let NewRequest { kind, folder, .. } = &row.request;
         Some(match kind.as_str() {
             kind::PAUSE => Ok(Ask::Pause(*folder)),
@@ -136,12 +146,12 @@ impl Engine {
     }
 
     /// The job; none if the store cannot be read now.
-    async fn job_of(&self, row: &RequestRow) -> Option<Result<Box<Job>, String>> {
+    async fn job_of(&mut self, row: &RequestRow) -> Option<Result<Box<Job>, String>> {
         let Some(id) = row.request.job else { return Some(Err("the request names no job".into())) };
-        let read = self.parts.store.job(id, self.parts.clock.now());
+        let (store, now) = (self.parts.store.clone(), self.parts.clock.now());
         // A row that cannot be understood would keep all that come after it from being taken up.
         let read = async {
-            match read.await {
+            match store.job(id, now).await {
                 Err(fault) if fault.code() == Some(Code::Internal) => Ok(Err(fault.to_string())),
                 Ok(job) => Ok(Ok(job)),
                 Err(fault) => Err(fault),

@@ -84,6 +84,15 @@ pub(super) fn finish(state_dir: &Path, said: Option<&Testimony>) -> Result<()> {
     witness::sync_directory(state_dir).map_err(failed)
 }
 
+/// Sets aside what lies beside a database that is not there any more.
+pub(super) fn clear_beside(state_dir: &Path, at: Wall) -> std::io::Result<()> {
+    let (from, to) = (state_dir.join(DATABASE), state_dir.join(free_name(state_dir, at)));
+    for end in BESIDE.into_iter().filter(|_| !exists(&from)) {
+        move_over_nothing(&with_end(&from, end), &with_end(&to, end))?;
+    }
+    Ok(())
+}
+
 /// What lies where the database should be. Changes nothing.
 pub(super) fn presence(state_dir: &Path, said: Option<&Testimony>) -> Result<Presence> {
     let path = state_dir.join(DATABASE);

@@ -59,6 +59,16 @@ pub(super) fn header(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Why what lies there cannot be read from the disk, if so: what SQLite says of it then is not about its content.
+pub(super) fn unreadable(path: &Path) -> Option<std::io::Error> {
+    let read = |path: &Path| std::io::copy(&mut File::open(path)?, &mut std::io::sink());
+    let read = read(path).and_then(|_| match read(&aside::with_end(path, "-wal")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(0),
+    });
+    read.err().filter(|error| error.kind() != std::io::ErrorKind::NotFound)
+}
+
 /// Whether a write-ahead log with content lies there: the last run did not end in order, or one is under way.
 pub(super) fn has_log(path: &Path) -> Result<bool> {
     let log = aside::with_end(path, "-wal");

@@ -9,7 +9,8 @@
 //! - `jobs` loads what the board works on: what is open, and the window of what is next.
 //! - `steps` writes one [`Step`](crate::model::job::Step), each by a method of its own that says where the job has to
 //!   be; `sessions` keeps an Upload and its Parts, `history` writes down that it happened; `deadline` carries the expiry of an Upload into another boot.
-//! - `aside` sets a damaged database aside; `rebuild` makes a new one of what `salvage` can still read of it.
+//! - `aside` sets a damaged database aside; `rebuild` makes a new one of what `salvage` can still read of
+//!   it, if need be with the first pages of a new one (`transplant`).
 //! - `health` is whether the store works; `writer` is the one task that writes, many [`Write`]s to a commit; `write` says what they are and does them.
 //! - `read` and `list` answer the commands; `requests` takes what they ask for.
 //! - `servers` remembers what was learnt of a server, and says which Files are the ledger's.
@@ -39,6 +40,7 @@ mod salvage;
 mod servers;
 mod sessions;
 mod steps;
+mod transplant;
 mod upkeep;
 mod witness;
 mod write;

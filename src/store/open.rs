@@ -39,6 +39,17 @@ impl Store {
     /// # Errors
     /// Every variant of [`StoreError`] but `NoStore` and `Older`.
     pub async fn open(state_dir: &Path, boot: BootId) -> Result<(Store, Lock)> {
+        match Store::open_once(state_dir, boot.clone()).await {
+            // What the disk gave wrongly it may give rightly now; what is damaged stays so.
+            Err(StoreError::Corrupt { path, .. }) => match check::unreadable(&path) {
+                Some(fault) => Err(StoreError::of_system(&path, &fault)),
+                None => Store::open_once(state_dir, boot).await,
+            },
+            other => other,
+        }
+    }
+
+    async fn open_once(state_dir: &Path, boot: BootId) -> Result<(Store, Lock)> {
         make_directory(state_dir)?;
         let lock = Lock::take(state_dir)?;
         let path = state_dir.join(DATABASE);
@@ -85,6 +96,16 @@ impl Store {
     /// # Errors
     /// `NoStore`, `Newer`, `Older`, `Corrupt`, `Gone`, `Behind`, `Unwritable` (here: not readable) or `Broken`.
     pub async fn open_for_asking(state_dir: &Path) -> Result<Store> {
+        match Store::open_for_asking_once(state_dir).await {
+            Err(StoreError::Corrupt { path, message }) => Err(match check::unreadable(&path) {
+                Some(fault) => StoreError::of_system(&path, &fault),
+                None => StoreError::Corrupt { path, message },
+            }),
+            other => other,
+        }
+    }
+
+    async fn open_for_asking_once(state_dir: &Path) -> Result<Store> {
         let path = state_dir.join(DATABASE);
         // Before the database: a service that runs commits first and testifies then.
         let said = witness::read(state_dir)?;

@@ -18,7 +18,7 @@ use super::error::{Result, StoreError};
 use super::open::{self, DATABASE};
 use super::salvage::{self, Salvaged};
 use super::witness::{self, Testimony, Witness};
-use super::{Lock, check, folders};
+use super::{Lock, check, folders, transplant};
 
 /// What a rebuild did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,6 +107,8 @@ pub async fn rebuild(
     let new = state_dir.join(format!("{DATABASE}.new"));
     let mut rebuilt = build(&new, aside.as_deref(), folders, &said, now).await?;
     let failed = |error: std::io::Error| StoreError::of_system(&path, &error);
+    // What lies beside a database that is gone would be taken for what belongs to the new one.
+    aside::clear_beside(state_dir, now).map_err(failed)?;
     fs::File::open(&new).and_then(|file| file.sync_all()).map_err(failed)?;
     aside::move_over_nothing(&new, &path).map_err(failed)?;
     witness::sync_directory(state_dir).map_err(failed)?;
@@ -146,13 +148,8 @@ async fn build(
     now: Wall,
 ) -> Result<Rebuilt> {
     // What another attempt left was never in force.
-    for end in ["", "-wal", "-shm", "-journal"] {
-        match fs::remove_file(aside::with_end(new, end)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(StoreError::of_system(new, &error));
-            }
-            _ => {}
-        }
+    for left in [new, &aside::with_end(new, "-old")] {
+        transplant::clear(left).map_err(|error| StoreError::of_system(left, &error))?;
     }
     open::make_file(new)?;
     let pool = SqlitePoolOptions::new()
@@ -177,10 +174,11 @@ async fn fill(
     open::migrate(pool, new).await?;
     let failed = |error: sqlx::Error| StoreError::opening(new, &error);
     let mut connection = pool.acquire().await.map_err(failed)?;
-    // Synced once at the end, before it gets its name.
+    // Synced once at the end, before it gets its name. The indexes of a large ledger are filled in no order: 64 MiB for them.
     run(&mut connection, "-- no_sync\nPRAGMA synchronous = OFF").await.map_err(failed)?;
+    run(&mut connection, "-- large_cache\nPRAGMA cache_size = -65536").await.map_err(failed)?;
     let salvaged = match aside {
-        Some(aside) => salvage::salvage(&mut connection, aside, now).await.map_err(failed)?,
+        Some(aside) => salvage::salvage(&mut connection, new, aside, now).await.map_err(failed)?,
         None => Salvaged::default(),
     };
     let paused = pause_all(&mut connection, folders, &salvaged, now).await.map_err(failed)?;

@@ -13,8 +13,8 @@ use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use crate::model::job::Code;
 use crate::model::time::Wall;
 
-use super::error;
-use super::row;
+use super::transplant::{self, Plan};
+use super::{aside, error, row};
 
 /// Rows copied by one statement where nothing is damaged.
 const CHUNK: i64 = 4096;
@@ -37,32 +37,58 @@ pub(super) struct Salvaged {
     pub(super) unreadable: Option<String>,
 }
 
-/// Copies what can be read of `from` into the empty database behind `to`, whose foreign keys are not held yet.
+/// Copies what can be read of `from` into the empty database behind `to`, which is the file `new` and whose foreign keys are
+/// not held yet.
 ///
 /// # Errors
 /// If the new database cannot be written. What is wrong with the old one is part of the answer.
-pub(super) async fn salvage(to: &mut SqliteConnection, from: &Path, now: Wall) -> sqlx::Result<Salvaged> {
-    // Read only: nothing of the old one is changed, not even by folding its log into it.
-    let uri = format!("file:{}?mode=ro", percent_encode(from.as_os_str().as_bytes(), NON_ALPHANUMERIC));
-    let attached = sqlx::query("-- attach_old\nATTACH ?1 AS old").bind(uri).execute(&mut *to).await;
-    if let Err(fault) = attached {
-        return Ok(Salvaged { unreadable: Some(fault.to_string()), ..Salvaged::default() });
-    }
-    let salvaged = copy_all(&mut *to, now).await;
-    sqlx::query("-- detach_old\nDETACH old").execute(to).await?;
+pub(super) async fn salvage(
+    to: &mut SqliteConnection,
+    new: &Path,
+    from: &Path,
+    now: Wall,
+) -> sqlx::Result<Salvaged> {
+    let plan = Plan::of(&mut *to, new).await?;
+    let unreadable = match attach(&mut *to, from).await {
+        Ok(columns) => return copy_attached(to, columns, now).await,
+        Err(unreadable) => unreadable,
+    };
+    // As it is it cannot be opened; perhaps it can with the first pages of a new one.
+    let copy = plan.copy(from, &aside::with_end(new, "-old"))?;
+    let salvaged = match attach(&mut *to, &copy).await {
+        Ok(columns) => copy_attached(to, columns, now).await,
+        Err(_) => Ok(Salvaged { unreadable: Some(unreadable), ..Salvaged::default() }),
+    };
+    transplant::clear(&copy)?;
     salvaged
 }
 
-async fn copy_all(to: &mut SqliteConnection, now: Wall) -> sqlx::Result<Salvaged> {
-    let columns = match columns_of_both(to, "jobs").await {
-        Ok(columns) if columns.is_empty() => Err("it has no table of jobs".to_owned()),
-        Ok(columns) => Ok(columns),
-        Err(fault) => Err(fault.to_string()),
+/// Attaches a database as `old`. The columns of its jobs; or why they cannot be read, with nothing attached.
+async fn attach(to: &mut SqliteConnection, from: &Path) -> Result<String, String> {
+    // Read only: nothing of the old one is changed, not even by folding its log into it.
+    let uri = format!("file:{}?mode=ro", percent_encode(from.as_os_str().as_bytes(), NON_ALPHANUMERIC));
+    let attached = sqlx::query("-- attach_old\nATTACH ?1 AS old").bind(uri).execute(&mut *to).await;
+    attached.map_err(|fault| fault.to_string())?;
+    let unreadable = match columns_of_both(&mut *to, "jobs").await {
+        Ok(columns) if columns.is_empty() => "it has no table of jobs".to_owned(),
+        Ok(columns) => return Ok(columns),
+        Err(fault) => fault.to_string(),
     };
-    let columns = match columns {
-        Ok(columns) => columns,
-        Err(unreadable) => return Ok(Salvaged { unreadable: Some(unreadable), ..Salvaged::default() }),
-    };
+    detach(to).await.map_err(|fault| fault.to_string())?;
+    Err(unreadable)
+}
+
+async fn detach(to: &mut SqliteConnection) -> sqlx::Result<()> {
+    sqlx::query("-- detach_old\nDETACH old").execute(to).await.map(|_| ())
+}
+
+async fn copy_attached(to: &mut SqliteConnection, columns: String, now: Wall) -> sqlx::Result<Salvaged> {
+    let salvaged = copy_all(&mut *to, columns, now).await;
+    detach(to).await?;
+    salvaged
+}
+
+async fn copy_all(to: &mut SqliteConnection, columns: String, now: Wall) -> sqlx::Result<Salvaged> {
     folders(to).await?;
     let last = last(to, "jobs").await;
     let jobs = Copy { table: "jobs", key: "id", columns, only: "" };

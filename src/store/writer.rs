@@ -41,7 +41,7 @@ const WRITING: &str = "writing";
 #[derive(Clone, Debug)]
 pub struct Writer {
     queue: mpsc::UnboundedSender<Envelope>,
-    vitals: Arc<Vitals>,
+    store: Store,
     backlog: Backlog,
 }
 
@@ -69,11 +69,11 @@ impl Backlog {
 /// Starts the writer. One for each store: it believes that nobody else writes jobs.
 pub fn spawn_writer(store: &Store) -> (Writer, JoinHandle<()>) {
     let (queue, waiting) = mpsc::unbounded_channel();
-    let vitals = store.vitals.clone();
+    let (store, vitals) = (store.clone(), store.vitals.clone());
     let backlog = Backlog { posted: Arc::default(), answered: Arc::default(), health: vitals.health() };
     let answered = backlog.answered.clone();
-    let task = Task { store: store.clone(), waiting, vitals: vitals.clone(), answered, committing: None };
-    (Writer { queue, vitals, backlog }, tokio::spawn(task.run()))
+    let task = Task { store: store.clone(), waiting, vitals, answered, committing: None };
+    (Writer { queue, store, backlog }, tokio::spawn(task.run()))
 }
 
 impl Writer {
@@ -107,7 +107,7 @@ impl Writer {
 
     /// Whether what is written is also kept; changes are seen on it.
     pub fn health(&self) -> watch::Receiver<Health> {
-        self.vitals.health()
+        self.store.vitals.health()
     }
 
     /// What is not committed yet.
@@ -117,12 +117,13 @@ impl Writer {
 
     /// Tries that failed while the store was down, now or the last time.
     pub fn failed_tries(&self) -> u32 {
-        self.vitals.tries()
+        self.store.vitals.tries()
     }
 
-    /// Says how a read went, to be tried `again` if it failed: what cannot be read holds sending as well.
-    pub fn heard<T>(&self, place: &str, result: &Result<T, StoreError>, again: Duration) {
-        self.vitals.heard(place, result, again);
+    /// Says how a read went, to be tried `again` if it failed: what cannot be read holds sending as well. Takes its time only
+    /// if the database is said to be damaged: then all of it is looked at.
+    pub async fn heard<T>(&self, place: &str, result: &Result<T, StoreError>, again: Duration) {
+        self.store.heard(place, result, again).await;
     }
 
     /// Reads until it works; meanwhile sending is on hold. None if it never will: the store is damaged.
@@ -133,10 +134,10 @@ impl Writer {
         let mut delay = FIRST_DELAY;
         loop {
             let result = read().await;
-            self.heard(place, &result, delay);
+            self.heard(place, &result, delay).await;
             match result {
                 Ok(value) => return Some(value),
-                Err(fault) if fault.is_damage() => return None,
+                Err(_) if self.store.vitals.damage().is_some() => return None,
                 Err(StoreError::Broken { code: Code::Internal, message }) => {
                     error!(event = "store-unreadable", code = Code::Internal.as_str(), "{place}: {message}");
                     tokio::time::sleep(ODD_READ).await;
@@ -225,7 +226,14 @@ impl Task {
                         envelope.answer(Err(refused));
                     }
                 }
-                Err(fault) if error::is_damage(&fault) => return self.end(&batch, fault.to_string()).await,
+                Err(fault) if error::is_damage(&fault) => {
+                    self.store.judge(WRITING, &fault.to_string(), delay).await;
+                    if let Some(message) = self.vitals.damage() {
+                        return self.end(&batch, message).await;
+                    }
+                    tokio::time::sleep(delay).await;
+                    delay = (delay * 2).min(LAST_DELAY);
+                }
                 Err(fault) => {
                     self.vitals.failed(WRITING, error::code_of(&fault), fault.to_string(), delay);
                     tokio::time::sleep(delay).await;

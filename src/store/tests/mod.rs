@@ -3,6 +3,7 @@
 mod enqueue;
 mod open;
 mod read;
+mod rebuild;
 mod steps;
 mod writer;
 
