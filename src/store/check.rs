@@ -41,7 +41,9 @@ pub(super) fn header(path: &Path) -> Result<()> {
     let length = file.metadata().map_err(failed)?.len();
     let mut head = Vec::with_capacity(HEADER);
     file.take(HEADER as u64).read_to_end(&mut head).map_err(failed)?;
-    if head.is_empty() {
+    // What lies in the file before a transaction that was cut off is rolled back says nothing: until the database has its
+    // write-ahead log, SQLite keeps a journal for that.
+    if head.is_empty() || aside::with_end(path, "-journal").exists() {
         return Ok(());
     }
     if !head.starts_with(MAGIC) {

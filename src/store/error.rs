@@ -334,6 +334,12 @@ pub(super) fn has_no_log(error: &sqlx::Error) -> bool {
     primary_code(error) == Some(CANTOPEN) || extended_code(error) == Some(READONLY_DIRECTORY)
 }
 
+/// Whether a transaction was cut off that only who may write can roll back: the one that makes the database, since all later
+/// ones go through the write-ahead log.
+pub(super) fn is_cut_off(error: &sqlx::Error) -> bool {
+    extended_code(error) == Some(READONLY_ROLLBACK)
+}
+
 /// SQLite's primary result code: the low byte of the extended one.
 fn primary_code(error: &sqlx::Error) -> Option<u32> {
     Some(extended_code(error)? & 0xff)
@@ -360,4 +366,5 @@ const CONSTRAINT: u32 = 19;
 const MISMATCH: u32 = 20;
 const RANGE: u32 = 25;
 const NOTADB: u32 = 26;
+const READONLY_ROLLBACK: u32 = 776;
 const READONLY_DIRECTORY: u32 = 1544;

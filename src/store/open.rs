@@ -108,7 +108,11 @@ impl Store {
     async fn open_for_asking_once(state_dir: &Path) -> Result<Store> {
         let path = state_dir.join(DATABASE);
         // Before the database: a service that runs commits first and testifies then.
-        let said = witness::read(state_dir)?;
+        let said = match witness::read(state_dir) {
+            // Who may read the database and not this can still look.
+            Err(StoreError::Unwritable { .. }) => None,
+            said => said?,
+        };
         match aside::presence(state_dir, said.as_ref())? {
             Presence::Database => {}
             Presence::Fresh => return Err(StoreError::NoStore { path }),
@@ -194,10 +198,14 @@ pub(super) fn latest() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
-/// The version of the database, none if it has no tables yet, and how it can be read. Changes nothing.
+/// The version of the database, none if it has no tables yet, and how it can be read. Changes nothing but what a cut left.
 pub(super) async fn version(path: &Path) -> Result<(Option<i64>, SqliteConnectOptions)> {
     let mut read = options(path).read_only(true);
     let mut found = version_by(&read).await;
+    if found.as_ref().is_err_and(error::is_cut_off) {
+        // The first start was cut while it made the database. Whoever may write rolls that back.
+        found = version_by(&options(path)).await;
+    }
     if found.as_ref().is_err_and(error::has_no_log) && !check::has_log(path)? {
         // No write-ahead log lies there and we may not create one: so nobody is writing, and the file stands still.
         read = read.immutable(true);

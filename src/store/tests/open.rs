@@ -1,6 +1,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+
 use super::*;
 use crate::store::{DATABASE, StoreError};
 
@@ -56,6 +59,43 @@ async fn an_empty_file_becomes_a_database() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(DATABASE), "").unwrap();
     let (_store, _lock) = Store::open(dir.path(), boot()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_first_start_that_was_cut_off_is_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    // A transaction too large for the cache is half in the file and half in the journal.
+    let options = SqliteConnectOptions::new()
+        .filename(dir.path().join("other.db"))
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Delete)
+        .pragma("cache_size", "1");
+    let mut connection = options.connect().await.unwrap();
+    for sql in [
+        "BEGIN",
+        "CREATE TABLE half (content BLOB)",
+        "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 200) \
+         INSERT INTO half SELECT randomblob(900) FROM n",
+    ] {
+        sqlx::query(sql).execute(&mut connection).await.unwrap();
+    }
+    let cut = |name: &str| {
+        let state = dir.path().join(name);
+        fs::create_dir(&state).unwrap();
+        fs::copy(dir.path().join("other.db"), state.join(DATABASE)).unwrap();
+        fs::copy(dir.path().join("other.db-journal"), state.join("upspool.db-journal")).unwrap();
+        state
+    };
+    let (asked, started, zeros) = (cut("asked"), cut("started"), cut("zeros"));
+    // The disk may have the length of the file and nothing of its content.
+    let length = fs::metadata(zeros.join(DATABASE)).unwrap().len();
+    fs::write(zeros.join(DATABASE), vec![0; usize::try_from(length).unwrap()]).unwrap();
+    let path = asked.join(DATABASE);
+    assert_eq!(Store::open_for_asking(&asked).await.unwrap_err(), StoreError::NoStore { path });
+    for state in [started, zeros, asked] {
+        let (store, _lock) = Store::open(&state, boot()).await.unwrap();
+        assert_eq!(store.folders().await.unwrap(), []);
+    }
 }
 
 #[tokio::test]
