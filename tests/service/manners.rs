@@ -180,3 +180,26 @@ async fn what_lies_in_a_folder_is_only_ever_read() {
     assert_eq!(std::fs::read(&paths[0]).unwrap(), content);
     assert_eq!(std::fs::read_dir(bench.path("drop")).unwrap().count(), 4, "nothing is left there either");
 }
+
+#[tokio::test]
+async fn a_run_once_ends_when_what_is_half_sent_is_paused() {
+    let mut bench = Bench::new().await;
+    bench.tables = "[upload]\nparallel_parts = 2\npart_size = \"1 MiB\"\n".into();
+    bench.drop_file("large.bin", &noise(4 * MIB, 1));
+    let hold = bench.emulator.hold(Calls::of(Operation::Part).from(2), Point::Before);
+    // The run's own limit is longer, and ends with the same code.
+    let run = tokio::time::timeout(PATIENCE / 2, bench.once(&[]));
+    let (ended, ()) = tokio::join!(run, async {
+        hold.reached().await;
+        let asked = bench.command(&["pause"]).output().unwrap();
+        assert_eq!(asked.status.code(), Some(0), "{asked:?}");
+        hold.release();
+    });
+    let (code, printed, log) = ended.expect("a run that has only what is paused to do ends");
+    assert_eq!((code, printed.as_str()), (75, ""), "{log:#?}");
+    assert_eq!(bench.record("large.bin").await.state, State::Uploading);
+    assert_eq!(bench.command(&["resume"]).output().unwrap().status.code(), Some(0));
+    assert_eq!(bench.once(&[]).await.0, 0);
+    assert_eq!(bench.emulator.requests_of(Operation::Create).len(), 1, "the same Upload goes on");
+    bench.assert_ledger_is_the_truth().await;
+}

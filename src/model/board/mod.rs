@@ -493,9 +493,13 @@ impl Board {
         self.operations.is_empty()
     }
 
-    /// Whether nothing is left to do, now or later, unless new files come.
+    /// Whether nothing is left to do, now or later, unless new files come or a folder is resumed.
     pub fn is_done(&self) -> bool {
-        self.is_quiet() && self.tasks.is_empty() && self.queue.is_empty()
+        let waits = |task: &Task| {
+            let completing = matches!(task.job.stage, Stage::Completing(..));
+            self.queue.is_paused(task.job.subject.folder) && !completing
+        };
+        self.is_quiet() && self.tasks.values().all(waits) && self.queue.is_empty()
     }
 
     /// What stops sending, with since when and until when.
