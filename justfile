@@ -7,6 +7,10 @@ _default:
 test *names:
     cargo test --workspace {{ names }}
 
+# Every cut of the service, over a thousand; `just cuts "small: run 1, before sync 7"` those of that name.
+cuts name="":
+    UPSPOOL_CUTS=all {{ if name == "" { "" } else { "UPSPOOL_CUT=" + quote(name) } }} cargo test --test cut -- --nocapture
+
 # What may not be in the code.
 lint:
     cargo fmt --all --check

@@ -22,6 +22,8 @@ pub struct Ledger {
     pub requests: BTreeMap<i64, (String, Option<bool>)>,
     /// Whether it is paused, and whether it was scanned, by id.
     pub folders: BTreeMap<i64, (bool, bool)>,
+    /// Commits of the service's writer.
+    pub batches: i64,
     /// What SQLite itself finds wrong.
     pub damage: Vec<String>,
 }
@@ -85,6 +87,7 @@ impl Ledger {
         if !ledger.exists {
             return Ok(ledger);
         }
+        ledger.batches = sqlx::query_scalar("SELECT last FROM batches").fetch_one(&mut *connection).await?;
         for row in rows(connection, "SELECT * FROM jobs").await? {
             ledger.jobs.insert(row.try_get("id")?, job(&row)?);
         }

@@ -6,12 +6,14 @@
 //!
 //! The tour: `shim` is what counts syncs and knows what they made durable, and `shim.c` its part in the service;
 //! `workloads` says what the service is given to do; `cuts` which cuts there are; `room` is where one of them is made;
-//! `ledger` reads the rows past the program; `promises` are what must hold; `proof` makes the cuts and adds up.
+//! `ledger` reads the rows past the program; `promises` are what must hold; `proof` makes the cuts and adds up;
+//! `doubts` asks whether it would notice.
 
 #![expect(unreachable_pub, reason = "modules of a test binary")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says where")]
 
 mod cuts;
+mod doubts;
 #[path = "../service/harness.rs"]
 #[expect(dead_code, reason = "made for other tests as well")]
 mod harness;

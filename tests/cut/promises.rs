@@ -35,6 +35,7 @@ pub async fn broken(room: &Room, workload: &Workload, creates: &BTreeMap<String,
     case.living_uploads_are_gone_on_with(creates, &mut broken);
     case.nothing_is_asked_of_an_upload_that_ended(&mut broken);
     case.what_was_sent_and_told_was_on_disk(&mut broken);
+    case.what_was_on_disk_stays(&mut broken);
     case.sources_are_untouched(&mut broken);
     broken
 }
@@ -156,7 +157,7 @@ impl Case<'_> {
 
     /// Promise 4: what the rows had at the cut is not sent again to that Upload.
     fn stored_parts_are_not_sent_again(&self, broken: &mut Vec<String>) {
-        for moment in self.moments() {
+        for (moment, until) in self.windows() {
             for ((job, number, _), part) in &moment.ledger.parts {
                 let (Some(row), Some(upload)) =
                     (moment.ledger.jobs.get(job), moment.ledger.uploads.get(&(*job, *number)))
@@ -166,7 +167,7 @@ impl Case<'_> {
                 let Some(version) = self.version(row).filter(|_| part.part_id.is_some()) else { continue };
                 let (start, length) = (part.start as usize, part.length as usize);
                 let sent = sha256(&version.content[start..start + length]);
-                let again = self.requests.iter().skip(moment.requests).find(|request| {
+                let again = self.requests[moment.requests..until].iter().find(|request| {
                     request.operation == Operation::Part
                         && request.upload_id.as_ref() == Some(&upload.upload_id)
                         && request.sha256.as_ref() == Some(&sent)
@@ -191,11 +192,11 @@ impl Case<'_> {
                 broken.push(format!("{count} Uploads of {name}; without a cut there are {allowed}"));
             }
         }
-        for moment in self.moments() {
+        for (moment, until) in self.windows() {
             for job in moment.ledger.jobs.values().filter(|job| is_open(job)) {
                 let name = base_name(&job.path);
                 let twins = self.room.versions.iter().filter(|version| base_name(&version.path) == name);
-                let anew = self.requests.iter().skip(moment.requests).find(|request| {
+                let anew = self.requests[moment.requests..until].iter().find(|request| {
                     request.operation == Operation::Create && request.filename.as_deref() == Some(name)
                 });
                 if let (1, Some(anew)) = (twins.count(), anew) {
@@ -265,12 +266,39 @@ impl Case<'_> {
         }
     }
 
+    /// What a power cut left is on disk, and stays: jobs, Files, and the Parts of Uploads that go on.
+    fn what_was_on_disk_stays(&self, broken: &mut Vec<String>) {
+        let later = self.moments().skip(1).map(|moment| &moment.ledger).chain([&self.ledger]);
+        for (moment, later) in self.moments().zip(later).filter(|(moment, _)| moment.is_durable) {
+            for (id, job) in &moment.ledger.jobs {
+                let now = later.jobs.get(id);
+                let is_there = now.is_some_and(|now| now.path == job.path && now.bytes == job.bytes);
+                let has_file = job.file_id.is_none() || now.is_some_and(|now| now.file_id == job.file_id);
+                if !is_there || !has_file {
+                    broken.push(format!("what was on disk is lost: {job:?}, now {now:?}"));
+                }
+            }
+            for (place, part) in moment.ledger.parts.iter().filter(|(_, part)| part.part_id.is_some()) {
+                if later.parts.get(place) != Some(part) {
+                    broken.push(format!("what was on disk is lost: Part {place:?}, {part:?}"));
+                }
+            }
+        }
+    }
+
     /// Promise 5, as far as nothing is to be moved or deleted.
     fn sources_are_untouched(&self, broken: &mut Vec<String>) {
         let found = self.room.folder();
         if found != self.room.lies {
             broken.push(format!("the folder holds {found:?}, not {:?}", self.room.lies));
         }
+    }
+
+    /// Each moment with the number of requests that were heard before the next: a second cut may take what the first one
+    /// left only in memory.
+    fn windows(&self) -> impl Iterator<Item = (&Moment, usize)> {
+        let next = self.room.moments.iter().skip(1).map(|moment| moment.requests);
+        self.moments().zip(next.chain([self.requests.len()]))
     }
 
     fn moments(&self) -> impl Iterator<Item = &Moment> {

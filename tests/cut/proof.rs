@@ -52,7 +52,7 @@ struct Done {
     cuts: Vec<Cut>,
     made: Vec<bool>,
     committed: Vec<(&'static str, String)>,
-    /// In words, if anything is wrong.
+    /// What is wrong, if anything is.
     failure: Option<String>,
 }
 
@@ -84,7 +84,11 @@ fn whatever_is_cut_the_promises_hold() {
         }
     }
     total.tell(Clock::System.now().boot.since(began));
-    assert!(total.failures.is_empty(), "{}", total.failures.join("\n"));
+    assert!(
+        total.failures.is_empty(),
+        "all of them above, with what they left:\n{}",
+        total.failures.join("\n")
+    );
     if wanted.is_none() {
         total.assert_nothing_was_left_out(&rehearsals);
     }
@@ -143,12 +147,12 @@ fn perform(task: Task, rehearsals: &[Rehearsal], keep_it: bool) -> Done {
         let committed = std::mem::take(&mut room.committed);
         let mut failure = None;
         if !broken.is_empty() || keep_it {
-            let mut text = format!("=== {name}\n");
-            for fault in &broken {
-                writeln!(text, "  - {fault}").unwrap();
-            }
+            let mut text = format!("=== {name}: {broken:#?}\n");
             keep(room, &mut text).await;
-            if broken.is_empty() { eprint(&text) } else { failure = Some(text) }
+            eprint(&text);
+            if !broken.is_empty() {
+                failure = Some(format!("{name}:\n    {}", broken.join("\n    ")));
+            }
         }
         Done { workload: task.workload, cuts: task.cuts, made, committed, failure }
     })
@@ -334,7 +338,7 @@ fn in_parallel<T: Send, R: Send>(tasks: Vec<T>, perform: impl Fn(T) -> R + Sync)
     results.into_iter().collect()
 }
 
-fn block_on<R>(future: impl Future<Output = R>) -> R {
+pub fn block_on<R>(future: impl Future<Output = R>) -> R {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 

@@ -33,6 +33,8 @@ pub struct Version {
 pub struct Moment {
     /// The rows that the cut left.
     pub ledger: Ledger,
+    /// Whether they are also on disk: the power was cut.
+    pub is_durable: bool,
     /// Requests that the emulator had heard by then.
     pub requests: usize,
     /// File IDs that the service had printed by then, in this run.
@@ -63,6 +65,8 @@ pub struct Room {
     /// What happened, in order, for people.
     pub story: String,
     runs: usize,
+    /// Which of them was the service's last.
+    last: usize,
     during_is_over: bool,
 }
 
@@ -82,6 +86,7 @@ impl Room {
             committed: Vec::new(),
             story: String::new(),
             runs: 0,
+            last: 0,
             during_is_over: false,
         };
         (workload.begin)(&mut room);
@@ -93,6 +98,11 @@ impl Room {
         self.bench.drop_file(path, &content);
         self.lies.insert(path.into(), sha256(&content));
         self.versions.push(Version { path: path.into(), content, ends });
+    }
+
+    /// From now on no sync is kept.
+    pub fn disk_lies(&mut self) {
+        self.image.lies = true;
     }
 
     /// Takes a file away.
@@ -192,6 +202,7 @@ impl Room {
     /// from `snapshots_from` on.
     pub async fn run(&mut self, phase: &Phase, cut: Option<&Cut>, snapshots_from: u64) -> Ended {
         self.runs += 1;
+        self.last = self.runs;
         let dir = self.bench.path(&format!("run-{}", self.runs));
         std::fs::create_dir(&dir).unwrap();
         copy_database(&self.bench.state_dir(), &dir.join("0"));
@@ -269,6 +280,7 @@ impl Room {
         let told = printed.lines().filter_map(|line| Some(line.split_once('\t')?.0.to_owned()));
         self.moments.push(Moment {
             ledger,
+            is_durable: cut.loss != Loss::None,
             requests: self.bench.emulator.requests().len(),
             told: told.filter(|word| word.starts_with("file-")).collect(),
         });
@@ -276,7 +288,7 @@ impl Room {
 
     /// What each sync of the last run committed, with the name of the file that was synced; needs all its snapshots.
     pub async fn syncs_of_last_run(&self) -> Vec<(String, Vec<(&'static str, String)>)> {
-        let dir = self.bench.path(&format!("run-{}", self.runs));
+        let dir = self.bench.path(&format!("run-{}", self.last));
         let list = std::fs::read_to_string(dir.join("syncs")).unwrap_or_default();
         let mut before = Ledger::read(&dir.join("0")).await;
         let mut syncs = Vec::new();

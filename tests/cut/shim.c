@@ -7,6 +7,7 @@
  *   CUT_WHEN   «before»: nothing of that sync has happened; «after»: all of it has, and nobody was told yet
  *   CUT_SNAPS  a directory: before sync n the database files are copied to CUT_SNAPS/n,
  *   CUT_FROM   beginning with this n
+ *   CUT_LIES   if set, no sync reaches the image: a disk that forgets
  *   CUT_LOG    a file: one line for each sync, its number and the file's name
  *
  * The image is pessimistic: the content of a file is what it was when its last completed sync began, and a name is there,
@@ -37,7 +38,7 @@ typedef int (*sync_call)(int);
 
 static char dir[PATH_MAX], image[PATH_MAX], snaps[PATH_MAX];
 static long cut_at, snaps_from, count;
-static int cut_after, log_fd = -1, image_lock = -1;
+static int cut_after, lies, log_fd = -1, image_lock = -1;
 static sync_call real_fsync, real_fdatasync;
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 
@@ -75,6 +76,7 @@ static void __attribute__((constructor)) begin(void) {
     cut_at = atol(setting("CUT_AT"));
     snaps_from = atol(setting("CUT_FROM"));
     cut_after = strcmp(setting("CUT_WHEN"), "after") == 0;
+    lies = *setting("CUT_LIES") != 0;
     if (!*dir) return;
     char name[PATH_MAX];
     path(name, "%s/lock", image);
@@ -217,7 +219,7 @@ static int synced(int fd, sync_call real) {
     errno = saved;
     int result = real(fd);
     saved = errno;
-    if (result == 0) {
+    if (result == 0 && !lies) {
         if (!regular) publish_entries();
         else if (rename(temporary, data) != 0) give_up("shim: %s: %s", data, strerror(errno));
     }

@@ -35,6 +35,8 @@ pub struct Aim {
 pub struct Image {
     dir: PathBuf,
     state: PathBuf,
+    /// Whether syncs are said to be done that are not.
+    pub lies: bool,
 }
 
 impl Image {
@@ -42,7 +44,7 @@ impl Image {
         for part in ["data", "entries"] {
             fs::create_dir_all(dir.join(part)).unwrap();
         }
-        Image { dir, state }
+        Image { dir, state, lies: false }
     }
 
     /// Loads the shim into `command`; snapshots and the list of syncs go to `run`.
@@ -53,6 +55,7 @@ impl Image {
             .env("CUT_IMAGE", &self.dir)
             .env("CUT_AT", aim.at.to_string())
             .env("CUT_WHEN", if aim.after { "after" } else { "before" })
+            .env("CUT_LIES", if self.lies { "1" } else { "" })
             .env("CUT_SNAPS", run)
             .env("CUT_FROM", aim.snapshots_from.to_string())
             .env("CUT_LOG", run.join("syncs"));
