@@ -91,6 +91,7 @@ impl Place {
                 arrival: arrival.clone(),
                 warnings: Vec::new(),
                 replaces: None,
+                over: None,
             };
             writer.ask(Write::Enqueue(Box::new(candidate))).await.unwrap();
         }

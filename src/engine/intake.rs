@@ -27,7 +27,7 @@ use crate::model::settle::{Decision, FolderKey, MOST_FILES, Observation, Quiet, 
 use crate::model::time::{Boot, Now};
 use crate::model::watchdog::{Await, LONGEST_REST};
 use crate::source::Source;
-use crate::store::{self, Applied, Arrival, Candidate, Known, Store, Write, Writer};
+use crate::store::{self, Applied, Arrival, Candidate, Known, Store, Write, WriteError, Writer};
 use crate::text::{rfc3339, shown, size};
 use crate::watch::{FolderState, Notice, Scanned, Watch, look};
 
@@ -143,11 +143,21 @@ pub struct Seen {
 }
 
 impl Hints {
-    /// Has the file looked at again.
-    pub fn look_again(&self, folder: FolderId, path: PathBuf) {
+    /// Has the file looked at again, once what is known of it is `written`: until then it would be taken for what it was.
+    pub fn look_again(
+        &self,
+        folder: FolderId,
+        path: PathBuf,
+        written: impl Future<Output = Result<Applied, WriteError>> + Send + 'static,
+    ) {
         self.owed.fetch_add(1, Ordering::SeqCst);
-        // Intake ends only with the service.
-        let _ = self.again.send((folder, path));
+        let again = self.again.clone();
+        tokio::spawn(async move {
+            // Only a writer that ends with the service fails to do nothing.
+            let _ = written.await;
+            // Intake ends only with the service.
+            let _ = again.send((folder, path));
+        });
     }
 
     /// Whether each folder was scanned once and nothing that was seen waits to become a job.
@@ -447,11 +457,12 @@ impl Intake {
             if file.known.as_ref().is_some_and(touched) {
                 continue;
             }
+            let over = file.known.as_ref().map(|known| (known.job, known.state));
             if let Some(known) = file.known.filter(|known| may_be_same(known, &settled)) {
                 self.compare(key, &folder, settled, known);
                 continue;
             }
-            fresh.push(settled);
+            fresh.push((settled, over));
         }
         self.enqueue(&folder, fresh).await;
     }
@@ -467,17 +478,22 @@ impl Intake {
         self.parts.writer.read("reading what is known", read).await
     }
 
-    async fn enqueue(&mut self, folder: &Folder, files: Vec<Settled>) {
+    /// Makes jobs of files, each in the place of the row that it was found to differ from.
+    async fn enqueue(&mut self, folder: &Folder, files: Vec<(Settled, Option<(JobId, State)>)>) {
         let mut writes = Vec::with_capacity(files.len());
-        for settled in files {
-            let candidate = candidate(folder, &settled, self.parts.clock.now());
+        for (settled, over) in files {
+            let candidate = Candidate { over, ..candidate(folder, &settled, self.parts.clock.now()) };
             let (path, arrival) = (settled.path, candidate.arrival.clone());
             writes.push((path, arrival, self.parts.writer.ask(Write::Enqueue(Box::new(candidate)))));
         }
         // All of them are queued by now, so they share a commit.
         for (path, arrival, write) in writes {
             self.here.at(Await::Commit);
-            if let Ok(Applied::Enqueued { job, replaced }) = write.await {
+            let applied = write.await;
+            if let Ok(Applied::Known { .. }) = applied {
+                // Its row went on meanwhile, and what was found may not be true any more. The same version is dropped.
+                self.seen_again(folder.id, path);
+            } else if let Ok(Applied::Enqueued { job, replaced }) = applied {
                 if let Some((old, State::Queued)) = replaced {
                     self.here.at(Await::Engine);
                     // It waited unsent, and its row says that it is gone.
@@ -517,7 +533,7 @@ impl Intake {
         if same == Some(true) {
             self.parts.writer.send(Write::SameVersion { job: known.job, fingerprint: settled.fingerprint });
         } else if let Some(folder) = self.folder(key).filter(|_| same == Some(false)).cloned() {
-            self.enqueue(&folder, vec![settled]).await;
+            self.enqueue(&folder, vec![(settled, Some((known.job, known.state)))]).await;
         }
     }
 
@@ -748,6 +764,7 @@ fn candidate(folder: &Folder, settled: &Settled, now: Now) -> Candidate {
         arrival,
         warnings: Vec::new(),
         replaces: None,
+        over: None,
     }
 }
 

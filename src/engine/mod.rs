@@ -248,6 +248,7 @@ impl Engine {
     }
 
     fn perform(&mut self, effects: Vec<Effect>) {
+        let mut again = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Start(grant) => self.parts.operations.start(grant, self.sender.clone()),
@@ -268,7 +269,7 @@ impl Engine {
                     self.parts.writer.send(Write::History(Box::new(noted(job, at, &context))));
                 }
                 Effect::Refill(line, count) => self.refill(line, count),
-                Effect::LookAgain(folder, path) => self.parts.hints.look_again(folder, path),
+                Effect::LookAgain(folder, path) => again.push((folder, path)),
                 Effect::Paused { folder, paused } => {
                     let why = paused.then(|| "by the operator".to_owned());
                     self.parts.writer.send(Write::Pause { folder, why });
@@ -312,6 +313,11 @@ impl Engine {
                     );
                 }
             }
+        }
+        for (folder, path) in again {
+            // Behind the step that makes room for what lies there now.
+            let written = self.parts.writer.ask(Write::Flush);
+            self.parts.hints.look_again(folder, path, written);
         }
     }
 

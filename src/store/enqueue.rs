@@ -34,6 +34,9 @@ pub struct Candidate {
     /// The job that it takes the place of although that may look the same: a file to be sent again. Nothing is done if
     /// another speaks for the path by then. Without it, a row with the same fingerprint means that the file is known.
     pub replaces: Option<JobId>,
+    /// The row that spoke for the path when it was decided that this is another version, and where that was. If it went on
+    /// since, what was decided may be wrong: what waited unsent had nothing to compare with. Then nothing is done.
+    pub over: Option<(JobId, State)>,
 }
 
 /// What a candidate becomes.
@@ -91,7 +94,7 @@ async fn enqueue_over(
         Some((job, state, known)) => {
             let stays = match candidate.replaces {
                 Some(expected) => job != expected,
-                None => known == *fingerprint,
+                None => known == *fingerprint || candidate.over != Some((job, state)),
             };
             if stays {
                 return Ok(Applied::Known { job, state });

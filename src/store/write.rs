@@ -117,7 +117,8 @@ pub enum Applied {
         /// it was, and what is open will find its source changed.
         replaced: Option<(JobId, State)>,
     },
-    /// That version has a job.
+    /// That version has a job; or the row of the path is not where it was when the candidate was made, and whoever made
+    /// it has to look again.
     Known {
         /// It.
         job: JobId,

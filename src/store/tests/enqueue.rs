@@ -10,9 +10,10 @@ async fn enqueue(fixture: &Fixture, candidate: Candidate) -> Applied {
     fixture.store.write(&Write::Enqueue(Box::new(candidate))).await.unwrap()
 }
 
-fn changed(mut candidate: Candidate) -> Candidate {
+/// Another version than that of `old`, found when that was there.
+fn changed(mut candidate: Candidate, old: &Job) -> Candidate {
     candidate.subject.fingerprint.mtime_ns += 1;
-    candidate
+    Candidate { over: Some((old.id, old.stage.state())), ..candidate }
 }
 
 #[tokio::test]
@@ -37,7 +38,8 @@ async fn the_same_version_is_known() {
 async fn another_version_of_what_waits_takes_its_place() {
     let fixture = Fixture::new().await;
     let old = fixture.queued("x").await;
-    let Applied::Enqueued { job, replaced } = enqueue(&fixture, changed(fixture.candidate("x"))).await else {
+    let Applied::Enqueued { job, replaced } = enqueue(&fixture, changed(fixture.candidate("x"), &old)).await
+    else {
         panic!("not enqueued")
     };
     assert_eq!(replaced, Some((old.id, State::Queued)));
@@ -55,12 +57,32 @@ async fn another_version_of_what_is_sent_leaves_it_where_it_is() {
     let fixture = Fixture::new().await;
     let mut old = fixture.queued("x").await;
     fixture.take(&mut old, Step::Opened(session("upload_1", 1))).await;
-    let Applied::Enqueued { replaced, .. } = enqueue(&fixture, changed(fixture.candidate("x"))).await else {
+    let Applied::Enqueued { replaced, .. } = enqueue(&fixture, changed(fixture.candidate("x"), &old)).await
+    else {
         panic!("not enqueued")
     };
     assert_eq!(replaced, Some((old.id, State::Uploading)));
     assert_eq!(fixture.load(old.id).await, old);
     assert!(!fixture.store.record(old.id).await.unwrap().unwrap().present);
+}
+
+#[tokio::test]
+async fn another_version_is_decided_anew_if_the_row_went_on_meanwhile() {
+    let fixture = Fixture::new().await;
+    let mut old = fixture.queued("x").await;
+    // Nothing of it was sent, so nothing could be compared.
+    let candidate = changed(fixture.candidate("x"), &old);
+    fixture.take(&mut old, Step::SentWhole { session: whole("upload_1"), md5: None }).await;
+    let known = Applied::Known { job: old.id, state: State::Completing };
+    assert_eq!(enqueue(&fixture, candidate.clone()).await, known);
+    fixture.take(&mut old, Step::Stored { file: FileId("file-1".into()), expires_at: None }).await;
+    let known = Applied::Known { job: old.id, state: State::Stored };
+    assert_eq!(enqueue(&fixture, candidate.clone()).await, known);
+    let free = Candidate { over: None, ..candidate.clone() };
+    assert_eq!(enqueue(&fixture, free).await, known, "the path was free then");
+    assert!(fixture.store.record(old.id).await.unwrap().unwrap().present);
+    let anew = changed(fixture.candidate("x"), &old);
+    assert!(matches!(enqueue(&fixture, anew).await, Applied::Enqueued { .. }));
 }
 
 #[tokio::test]

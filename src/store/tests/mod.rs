@@ -68,6 +68,7 @@ impl Fixture {
             arrival: Arrival::Queued,
             warnings: Vec::new(),
             replaces: None,
+            over: None,
         }
     }
 

@@ -36,6 +36,7 @@ async fn files_written_together_are_as_if_one_after_the_other() {
     let file = |path: &str| Write::Enqueue(Box::new(fixture.candidate(path)));
     let mut changed = fixture.candidate("a");
     changed.subject.fingerprint.ctime_ns = 9;
+    changed.over = Some((JobId(old.id.0 + 1), State::Queued));
     let again = Candidate { replaces: Some(old.id), ..fixture.candidate("old") };
     let asked: Vec<_> = [
         file("a"),
