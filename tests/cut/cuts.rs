@@ -82,24 +82,30 @@ pub struct Seen {
     pub requests: Vec<(Operation, Option<String>, u64, Vec<Point>)>,
 }
 
-/// All cuts of a run.
-pub fn all(run: usize, seen: &Seen) -> Vec<Cut> {
+/// All cuts of a run, from this sync on.
+pub fn all(run: usize, seen: &Seen, from: u64) -> Vec<Cut> {
     let mut cuts = Vec::new();
-    for number in 1..=seen.syncs.len() as u64 {
-        for (after, loss) in [
-            (false, Loss::None),
-            (false, Loss::All),
-            (false, Loss::Torn),
-            (true, Loss::None),
-            (true, Loss::All),
-        ] {
+    for number in from..=seen.syncs.len() as u64 {
+        // After a sync without loss leaves the same files as before it: the kernel has them either way.
+        for (after, loss) in [(false, Loss::None), (false, Loss::All), (false, Loss::Torn), (true, Loss::All)]
+        {
             cuts.push(Cut { run, place: Place::Sync { number, after }, loss });
         }
     }
-    for (operation, filename, nth, points) in &seen.requests {
-        for (point, loss) in points.iter().flat_map(|point| [(*point, Loss::None), (*point, Loss::All)]) {
-            let (operation, filename, nth) = (*operation, filename.clone(), *nth);
-            cuts.push(Cut { run, place: Place::Request { operation, filename, nth, point }, loss });
+    for (index, (operation, filename, nth, points)) in seen.requests.iter().enumerate() {
+        for (place, point) in points.iter().enumerate() {
+            // Both at complete, on which it hangs whether there is a File; at the others in turn.
+            let both = [Loss::None, Loss::All];
+            let losses = match (operation, (index + place) % 2) {
+                (Operation::Complete, _) => &both[..],
+                (_, 0) => &both[..1],
+                _ => &both[1..],
+            };
+            for loss in losses {
+                let (operation, filename, nth, point) = (*operation, filename.clone(), *nth, *point);
+                let place = Place::Request { operation, filename, nth, point };
+                cuts.push(Cut { run, place, loss: *loss });
+            }
         }
     }
     cuts
@@ -154,10 +160,10 @@ pub fn order(point: Point) -> u8 {
 
 /// Pairs of cuts, one after the other in the same run: the second falls into the start that the first made necessary.
 pub fn pairs(run: usize, seen: &Seen) -> Vec<[Cut; 2]> {
-    let singles = all(run, seen);
+    let singles = all(run, seen, 1);
     let syncs = seen.syncs.len() as u64;
     let mut pairs = Vec::new();
-    for (index, first) in singles.iter().enumerate().step_by(7) {
+    for (index, first) in singles.iter().enumerate().step_by(11) {
         for second in [1, 2 + index as u64 % syncs.max(1)] {
             let loss = if index % 2 == 0 { Loss::All } else { Loss::Torn };
             let place = Place::Sync { number: second, after: index % 3 == 0 };

@@ -8,7 +8,7 @@ use upspool::store::Store;
 use upspool_emulator::{FileRecord, Operation, RequestRecord};
 
 use crate::harness::sha256;
-use crate::ledger::{JobRow, Ledger};
+use crate::ledger::{JobRow, Ledger, PartRow};
 use crate::room::{Moment, Room, Version};
 use crate::workloads::Workload;
 
@@ -90,7 +90,11 @@ impl Case<'_> {
             }
         }
         for version in &self.room.versions {
-            let rows: Vec<&JobRow> = self.ledger.jobs.values().filter(|job| is_of(job, version)).collect();
+            let gone =
+                |job: &JobRow| job.stage == "gone" && job.error_code.as_deref() == Some("file-changed");
+            let mut rows: Vec<&JobRow> =
+                self.ledger.jobs.values().filter(|job| is_of(job, version)).collect();
+            rows.retain(|job| !(version.touched && gone(job)));
             let [job] = rows.as_slice() else {
                 broken.push(format!("{} has {} rows, not one: {rows:?}", named(version), rows.len()));
                 continue;
@@ -187,13 +191,21 @@ impl Case<'_> {
         }
         for (name, count) in self::creates(self.room) {
             let allowed = creates.get(&name).copied().unwrap_or_default();
-            let same = self.room.versions.iter().filter(|version| base_name(&version.path) == name).count();
-            if count > allowed + same.max(1) * self.room.moments.len() {
+            let same = self.room.versions.iter().filter(|version| base_name(&version.path) == name);
+            let touched = same.clone().filter(|version| version.touched).count();
+            if count > allowed + same.count().max(1) * self.room.moments.len() + touched {
                 broken.push(format!("{count} Uploads of {name}; without a cut there are {allowed}"));
             }
         }
         for (moment, until) in self.windows() {
-            for job in moment.ledger.jobs.values().filter(|job| is_open(job)) {
+            for (id, job) in moment.ledger.jobs.iter().filter(|(_, job)| is_open(job)) {
+                let some =
+                    |((job, ..), part): (&(i64, i64, i64), &PartRow)| job == id && part.part_id.is_some();
+                if self.version(job).is_none_or(|version| version.touched)
+                    && !moment.ledger.parts.iter().any(some)
+                {
+                    continue;
+                }
                 let name = base_name(&job.path);
                 let twins = self.room.versions.iter().filter(|version| base_name(&version.path) == name);
                 let anew = self.requests[moment.requests..until].iter().find(|request| {

@@ -70,6 +70,7 @@ fn whatever_is_cut_the_promises_hold() {
     }
     let mut total = Total::default();
     let mut tasks = plan(&rehearsals, all);
+    eprint(&format!("{} planned, rehearsed in {:?}", tasks.len(), Clock::System.now().boot.since(began)));
     if let Some(wanted) = &wanted {
         tasks.retain(|task| task.name().contains(wanted.as_str()));
         assert!(!tasks.is_empty(), "no cut is called {wanted}");
@@ -115,7 +116,12 @@ fn plan(rehearsals: &[Rehearsal], all: bool) -> Vec<Task> {
     let mut tasks = Vec::new();
     for (workload, one) in rehearsals.iter().enumerate() {
         for (run, seen) in (1..).zip(&one.runs).skip(one.workload.cut_from - 1) {
-            let singles = if all { cuts::all(run, seen) } else { cuts::few(run, seen, &mut known) };
+            // The making of the database is the same for all: one of them is cut there.
+            let makes =
+                |(_, committed): &(String, Vec<_>)| committed.iter().any(|(what, _)| *what == "migration");
+            let made = seen.syncs.iter().position(makes).filter(|_| workload > 0);
+            let from = made.map_or(1, |made| made as u64 + 2);
+            let singles = if all { cuts::all(run, seen, from) } else { cuts::few(run, seen, &mut known) };
             tasks.extend(singles.into_iter().map(|cut| Task { workload, cuts: vec![cut] }));
             if one.workload.twice {
                 let pairs = cuts::pairs(run, seen);
@@ -141,7 +147,8 @@ fn perform(task: Task, rehearsals: &[Rehearsal], keep_it: bool) -> Done {
         let mut room = Room::new(one.workload).await;
         let made = room.play(one.workload, &task.cuts).await;
         let mut broken = promises::broken(&room, one.workload, &one.creates).await;
-        if broken.is_empty() {
+        // One in three: a start that finds nothing to do is the most frequent thing here as it is.
+        if broken.is_empty() && task.cuts.iter().map(Cut::seed).fold(0, u64::wrapping_add).is_multiple_of(3) {
             broken = nothing_is_left_to_do(&mut room).await;
         }
         let committed = std::mem::take(&mut room.committed);

@@ -26,6 +26,9 @@ pub struct Version {
     pub content: Vec<u8>,
     /// Where its job may end.
     pub ends: &'static [State],
+    /// Whether it was given another time. If nothing of it was on disk by then that could be compared, the touched file is
+    /// taken for another version, and the job that was to send it is gone: the File is one all the same.
+    pub touched: bool,
 }
 
 /// What was there when a cut had been made.
@@ -97,7 +100,7 @@ impl Room {
     pub fn put(&mut self, path: &str, content: Vec<u8>, ends: &'static [State]) {
         self.bench.drop_file(path, &content);
         self.lies.insert(path.into(), sha256(&content));
-        self.versions.push(Version { path: path.into(), content, ends });
+        self.versions.push(Version { path: path.into(), content, ends, touched: false });
     }
 
     /// From now on no sync is kept.
@@ -115,6 +118,9 @@ impl Room {
     pub fn touch(&mut self, path: &str) {
         let file = File::options().write(true).open(self.in_folder(path)).unwrap();
         file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000)).unwrap();
+        for version in self.versions.iter_mut().filter(|version| version.path == path) {
+            version.touched = true;
+        }
     }
 
     fn in_folder(&self, path: &str) -> PathBuf {

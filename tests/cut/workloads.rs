@@ -268,6 +268,23 @@ pub static WORKLOADS: &[Workload] = &[
         ..PLAIN
     },
     Workload {
+        name: "replaced",
+        begin: |room| {
+            room.put("small.bin", noise(1111, 112), STORED);
+            room.put("large.bin", noise(MIB + 113, 113), STORED);
+        },
+        phases: &[
+            Phase::Run(None),
+            Phase::Do(|room| {
+                room.put("small.bin", noise(1112, 114), STORED);
+                room.put("large.bin", noise(MIB + 115, 115), STORED);
+            }),
+            Phase::Run(None),
+        ],
+        cut_from: 2,
+        ..PLAIN
+    },
+    Workload {
         name: "operator",
         phases: &[
             Phase::Run(None),
