@@ -72,9 +72,12 @@ pub struct Hold {
 
 impl Hold {
     /// Whether a good answer to `operation` shows that it is over. A Part that is taken says nothing of the money for the
-    /// next Upload.
+    /// next Upload. A list that is refused says nothing of Uploads: a key may be for these alone, and the list is not
+    /// asked for again just to see.
     fn is_lifted_by(&self, operation: Operation) -> bool {
-        !matches!(self.reason.code, Code::QuotaExhausted | Code::Forbidden) || self.operation == operation
+        !matches!(self.reason.code, Code::QuotaExhausted | Code::Forbidden)
+            || self.operation == Operation::ListFiles
+            || self.operation == operation
     }
 
     /// Whether `operation` is the one that was let through.

@@ -161,6 +161,36 @@ fn a_part_that_is_taken_says_nothing_of_the_money_for_the_next_upload() {
 }
 
 #[test]
+fn a_key_that_may_not_list_files_holds_nothing_for_good() {
+    let refused = |status| Failure::Refused {
+        facts: Facts { status, ..Facts::default() },
+        kind: None,
+        code: None,
+        message: "words".into(),
+    };
+    let failed = std::cell::Cell::new(0);
+    // Two failures of one file have the list asked for, which this key may not.
+    let mut world = World::with_fault(1e7, move |work, _, _, _| match work {
+        Work::Probe => Some(refused(403)),
+        Work::Create(_) if failed.get() < 2 => {
+            failed.set(failed.get() + 1);
+            Some(refused(500))
+        }
+        _ => None,
+    });
+    world.add(0, 1000);
+    world.boot();
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.holds, [Code::Forbidden]);
+    assert_eq!(
+        world.states().get(&State::Stored),
+        Some(&1),
+        "the first good answer shows that the key will do"
+    );
+    assert_eq!(world.lifted, 1, "the hold is over");
+}
+
+#[test]
 fn a_file_that_trips_the_server_fails_alone_after_a_day() {
     let mut world =
         World::with_fault(1e8, |_, job, _, _| job.filter(|job| job.0 == 3).map(|_| server_error()));
