@@ -39,3 +39,8 @@ ci:
 # One file of 1 GiB against OpenAI's own Python SDK.
 bench:
     benches/throughput.sh
+
+# Kills, failures and changes of all kinds for so long; the last line says whether anything was lost. With `SEED` as before.
+soak minutes *seed:
+    cargo build
+    cargo run --example soak -- {{ minutes }} {{ seed }}
