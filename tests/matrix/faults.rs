@@ -28,6 +28,8 @@ pub struct Fault {
     pub ends_upload: Option<Point>,
     /// Whether it takes seconds rather than milliseconds.
     pub slow: bool,
+    /// Whether the connection ends after a whole answer: the next request on it, of whichever file, may be lost.
+    pub rough: bool,
 }
 
 /// What the client can take an answer for.
@@ -119,12 +121,19 @@ impl Fault {
             acts,
             ends_upload: None,
             slow: false,
+            rough: false,
         }
     }
 
     fn or(mut self, seen: Seen) -> Fault {
         self.seen.push(seen);
         self
+    }
+
+    /// The answer may arrive or not, and whatever is sent next on the connection.
+    fn rough(self) -> Fault {
+        let seen = if self.seen.contains(&Seen::Lost) { Seen::True } else { Seen::Lost };
+        Fault { rough: true, ..self.or(seen) }
     }
 
     fn slow(self) -> Fault {
@@ -136,8 +145,7 @@ impl Fault {
         let cut = matches!(reply.then, Then::Close | Then::Reset);
         let name = format!("{} at {:?}", name.into(), reply.at);
         let fault = Fault::new(name, reply, seen, acts);
-        // A reset may overtake the answer.
-        if cut { fault.or(Seen::Lost) } else { fault }
+        if cut { fault.rough() } else { fault }
     }
 
     /// The status that it answers.
@@ -250,8 +258,7 @@ fn transport(operation: Operation) -> Vec<Fault> {
         let acts = matches!(point, Point::After | Point::Answered);
         for (word, action) in [("drop", Action::drop(point)), ("reset", Action::reset(point))] {
             let fault = Fault::new(format!("{word} at {point:?}"), action, Seen::Lost, acts);
-            // What was written may have arrived.
-            faults.push(if point == Point::Answered { fault.or(Seen::True) } else { fault });
+            faults.push(if point == Point::Answered { fault.rough() } else { fault });
         }
         if point != Point::Answered {
             let wait = Duration::from_millis(150);
@@ -270,7 +277,7 @@ fn transport(operation: Operation) -> Vec<Fault> {
         faults.push(Fault::new(format!("half {bytes:?}"), Action::Half { bytes }, Seen::Lost, true));
     }
     let whole = Action::Half { bytes: Some(usize::MAX) };
-    faults.push(Fault::new("whole, then cut", whole, Seen::Lost, true).or(Seen::True));
+    faults.push(Fault::new("whole, then cut", whole, Seen::Lost, true).rough());
     if operation == Operation::Part {
         let slow = Action::Slow { bytes_per_second: 2_000_000 };
         faults.push(Fault::new("slow", slow, Seen::True, true));

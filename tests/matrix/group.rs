@@ -1,6 +1,7 @@
 //! One run of the real service on many files, each of which meets its own fault.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::multipart::{Form, Part};
@@ -20,9 +21,6 @@ use crate::report::Report;
 /// Between two looks. Files come one after the other at this pace, so that few fail without a success between them.
 const ROUND: Duration = Duration::from_millis(40);
 
-/// How many rounds all faults have to strike, and then all jobs to end; only a group that fails takes so long.
-const ROUNDS: usize = 1500;
-
 /// Rounds between two requests to try again what is held: the service takes them up twice a second.
 const RESUME_EVERY: usize = 8;
 
@@ -37,6 +35,8 @@ pub struct Group {
     pub cases: Vec<Case>,
     /// Whether a timeout has to pass, or a second of rest.
     pub slow: bool,
+    /// How many rounds all faults have to strike, and then all jobs to end; only a group that fails takes so long.
+    pub rounds: usize,
 }
 
 impl Group {
@@ -52,6 +52,7 @@ impl Group {
         }
         let stand_for = strangers(&bench.emulator, &self.cases, thief).await;
         let mut run = Run {
+            rounds: self.rounds,
             service: bench.start(),
             bench: &bench,
             pace: tokio::time::interval(ROUND),
@@ -83,12 +84,20 @@ impl Group {
         }
         check.all(&mut report, &struck, thief).await;
         report.violations = check.violations;
+        if !report.violations.is_empty() {
+            let told = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("matrix-{}", first.number));
+            let requests = bench.emulator.requests();
+            std::fs::write(told.with_extension("log"), &check.raw).unwrap();
+            std::fs::write(told.with_extension("requests"), format!("{requests:#?}")).unwrap();
+            report.violations.push(format!("log and requests of these: {}.*", told.display()));
+        }
         report
     }
 }
 
 /// A group under way.
 struct Run<'a> {
+    rounds: usize,
     bench: &'a Bench,
     service: Service,
     pace: Interval,
@@ -115,6 +124,13 @@ impl Run<'_> {
     /// From the script to the end of these cases.
     async fn cases(&mut self, cases: &[Case], stand_for: &[(&str, String)]) {
         let alone = cases.iter().any(|case| is_alone(case.operation));
+        for _ in 0..self.rounds {
+            // A hold of the case before, in which nothing counts as a failure.
+            if !alone || self.holds == 0 {
+                break;
+            }
+            self.round(true).await;
+        }
         let before = self.bench.emulator.requests().len();
         cases.iter().for_each(|case| self.bench.emulator.faults(case.script(stand_for)));
         self.until_each_has_met_its_fault(cases, alone, before).await;
@@ -145,7 +161,7 @@ impl Run<'_> {
 
     async fn until_each_has_met_its_fault(&mut self, cases: &[Case], alone: bool, before: usize) {
         let mut waiting = cases.iter();
-        for _ in 0..ROUNDS {
+        for _ in 0..self.rounds {
             if waiting.as_slice().is_empty() {
                 let struck = self.strikes(cases, before);
                 let waits = |case: &&Case| {
@@ -174,7 +190,7 @@ impl Run<'_> {
         }
         let all: Vec<String> =
             cases.iter().map(Case::file_name).chain((0..self.healthy).map(healthy_name)).collect();
-        for _ in 0..ROUNDS {
+        for _ in 0..self.rounds {
             if all.iter().all(|name| self.ended.contains(name)) {
                 return;
             }

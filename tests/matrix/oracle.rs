@@ -10,7 +10,7 @@ use crate::faults::{Change, Seen};
 
 /// Whether the service finds out by a fence and the list of Files what a lost answer to complete said. Then a job is
 /// `unresolved` only where neither can tell.
-pub const RECONCILES: bool = false;
+pub const RECONCILES: bool = true;
 
 /// The outcomes that are right for one case.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,6 +53,12 @@ pub fn expected(case: &Case) -> Expected {
         lied_to: one.lied_to || other.lied_to,
     })
     .unwrap_or_default()
+}
+
+/// Whether it may take minutes until nothing more can be found out: a list that should show a File and does not is looked
+/// at for two.
+pub fn may_take_minutes(case: &Case) -> bool {
+    RECONCILES && case.operation != Operation::Part && expected(case).unresolved
 }
 
 fn of(case: &Case, seen: Seen) -> Expected {
