@@ -134,6 +134,12 @@ fn judge_refusal(
     let because = |code| reason(code, facts, failure);
     match facts.status {
         401 => Verdict::Hold(because(Code::KeyRejected)),
+        // A key may be for Uploads alone; that the list is refused then is an answer, and holds nothing.
+        403 if matches!(operation, Operation::ListFiles | Operation::GetFile)
+            && situation.doubt != Doubt::None =>
+        {
+            Verdict::Refused(because(Code::Forbidden))
+        }
         403 => paced(situation, facts, because(Code::Forbidden), Blame::Account),
         429 if is_quota(kind, code) => Verdict::Hold(because(Code::QuotaExhausted)),
         // To a complete that may have acted one server means «it is being completed» by that, which ends; another «it is
@@ -343,6 +349,9 @@ mod tests {
             (ListFiles, 501, None, doubt, ("refused", BadAnswer)),
             (GetFile, 404, None, doubt, ("refused", CompleteUnresolved)),
             (ListFiles, 401, None, doubt, ("hold", KeyRejected)),
+            (ListFiles, 403, None, doubt, ("refused", Forbidden)),
+            (ListFiles, 403, None, CALM, ("retry", Forbidden)),
+            (Cancel, 403, None, doubt, ("retry", Forbidden)),
             (Part, 302, None, CALM, ("retry", BadAnswer)),
             (Create, 404, None, Situation { deadline: None, ..CALM }, ("retry", BadAnswer)),
         ] {

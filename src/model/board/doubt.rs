@@ -84,8 +84,10 @@ impl Board {
     fn fence_refused(&mut self, id: JobId, failure: &Failure, reason: Reason, context: Context, now: Now) {
         let Some(task) = self.tasks.get(&id) else { return };
         let Stage::Completing(session, Doubt::Fencing { again }) = &task.job.stage else { return };
-        // What a gateway refuses, the server behind it may have done.
-        let again = *again || failure.may_have_acted();
+        // What a gateway refuses, the server behind it may have done; and one that does not know the Upload at all does not
+        // say that it completed.
+        let unknown = failure.facts().is_some_and(|facts| matches!(facts.status, 404 | 410));
+        let again = *again || failure.may_have_acted() || unknown;
         match fence_of_refusal(session.deadline, again, now.boot) {
             Fenced::Is(fence) => self.fenced(id, fence, context, now),
             Fenced::AskAgainAt(at) => self.wait(id, at.since(now.boot), reason, context, now),

@@ -161,6 +161,44 @@ fn a_part_that_is_taken_says_nothing_of_the_money_for_the_next_upload() {
 }
 
 #[test]
+fn slots_fall_when_the_server_asks_for_it_and_grow_back_with_good_answers() {
+    for status in [429, 503] {
+        let busy = std::cell::Cell::new(0);
+        let mut world = World::with_fault(1e8, move |work, _, _, _| {
+            let asks = matches!(work, Work::Part { .. }) && busy.get() < 3;
+            busy.set(busy.get() + usize::from(asks));
+            asks.then(|| Failure::Refused {
+                facts: Facts { status, retry_after: Some(Duration::from_secs(20)), ..Facts::default() },
+                kind: None,
+                code: Some("slow_down".into()),
+                message: "slow down".into(),
+            })
+        });
+        world.add(0, 4000 * MB);
+        world.boot();
+        let mut least = 8;
+        let mut quiet = None;
+        while !world.board.is_done() {
+            world.one();
+            least = least.min(world.board.slots().1);
+            if let Some((_, pace)) = world.board.paces().next() {
+                if pace.until > world.now.boot && world.parts.is_empty() {
+                    quiet = Some(pace.until);
+                }
+                let granted = world.grants.values().any(|grant| matches!(grant.work, Work::Part { .. }));
+                assert!(
+                    quiet != Some(pace.until) || pace.until <= world.now.boot || !granted,
+                    "{status}: too early"
+                );
+            }
+        }
+        world.assert_all_stored();
+        assert!(least < 8, "{status}: {least} slots at least");
+        assert_eq!(world.board.slots().1, 8, "{status}: they have grown back");
+    }
+}
+
+#[test]
 fn a_key_that_may_not_list_files_holds_nothing_for_good() {
     let refused = |status| Failure::Refused {
         facts: Facts { status, ..Facts::default() },
