@@ -1,9 +1,10 @@
 //! The cuts: where each is made, what it is called, and which of them there are.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use upspool_emulator::{Operation, Point};
+use upspool_emulator::{Emulator, Operation, Point};
 
 use crate::shim::Loss;
 
@@ -148,7 +149,7 @@ pub fn few(run: usize, seen: &Seen, known: &mut Vec<String>) -> Vec<Cut> {
 }
 
 /// The place of a point among the points of a request.
-pub fn order(point: Point) -> u8 {
+fn order(point: Point) -> u8 {
     match point {
         Point::Unread => 0,
         Point::Body(_) => 1,
@@ -173,4 +174,34 @@ pub fn pairs(run: usize, seen: &Seen) -> Vec<[Cut; 2]> {
         pairs.extend(request.map(|second| [first.clone(), second.clone()]));
     }
     pairs
+}
+
+/// How many requests there are of each kind and file, and how far each can be cut.
+pub fn requests_of(emulator: &Emulator, from: usize) -> Vec<(Operation, Option<String>, u64, Vec<Point>)> {
+    let mut counts: BTreeMap<(String, Option<String>), u64> = BTreeMap::new();
+    let mut found = Vec::new();
+    for request in emulator.requests().into_iter().skip(from) {
+        let count = counts.entry((request.operation.to_string(), request.filename.clone())).or_default();
+        *count += 1;
+        let mut points = vec![Point::Unread];
+        if request.operation == Operation::Part && request.data_bytes > 100_000 {
+            points.push(Point::Body(request.data_bytes / 2));
+        }
+        points.extend([Point::Before, Point::After, Point::Answered]);
+        for fault in &request.faults {
+            let at =
+                [("Unread", 0), ("Before", 2), ("After", 3)].into_iter().find(|(at, _)| fault.ends_with(at));
+            let ends = ["answer", "drop", "reset"].iter().any(|word| fault.starts_with(word));
+            match at {
+                // What comes after the fault's own point never comes to pass.
+                Some((_, limit)) if ends => points.retain(|point| {
+                    order(*point) < limit || (fault.starts_with("answer") && *point == Point::Answered)
+                }),
+                _ if fault == "late" => points.retain(|point| order(*point) < 3),
+                _ => {}
+            }
+        }
+        found.push((request.operation, request.filename, *count, points));
+    }
+    found
 }

@@ -13,7 +13,7 @@ use crate::workloads::{Phase, WORKLOADS, Workload};
 const RUN: Phase = Phase::Run(None);
 
 fn workload(name: &str) -> &'static Workload {
-    WORKLOADS.iter().find(|workload| workload.name == name).unwrap()
+    WORKLOADS.iter().find(|workload| workload.name == name).copied().unwrap()
 }
 
 fn cut(operation: Operation, filename: &str, point: Point, loss: Loss) -> Cut {

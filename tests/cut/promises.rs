@@ -1,4 +1,4 @@
-//! What must be true however the service was cut: PRODUCT's promises, held against the rows of the store and against
+//! What must be true however the service was cut: its promises, held against the rows of the store and against
 //! what the emulator itself recorded.
 
 use std::collections::{BTreeMap, BTreeSet};

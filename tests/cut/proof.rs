@@ -62,7 +62,7 @@ fn whatever_is_cut_the_promises_hold() {
     let wanted = std::env::var("UPSPOOL_CUT").ok();
     let all = wanted.is_some() || std::env::var("UPSPOOL_CUTS").is_ok_and(|value| value == "all");
     let numbered = (0..WORKLOADS.len()).collect();
-    let mut rehearsals = in_parallel(numbered, |index: usize| (index, rehearse(&WORKLOADS[index])));
+    let mut rehearsals = in_parallel(numbered, |index: usize| (index, rehearse(WORKLOADS[index])));
     rehearsals.sort_by_key(|(index, _)| *index);
     let rehearsals: Vec<Rehearsal> = rehearsals.into_iter().map(|(_, one)| one).collect();
     for one in &rehearsals {

@@ -10,9 +10,9 @@ use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
 use upspool::model::job::State;
-use upspool_emulator::{Action, Calls, Emulator, Operation, Point};
+use upspool_emulator::{Action, Calls, Emulator};
 
-use crate::cuts::{Cut, Place, Seen, order};
+use crate::cuts::{Cut, Place, Seen, requests_of};
 use crate::harness::{Bench, sha256};
 use crate::ledger::Ledger;
 use crate::shim::{Aim, Image, Loss, copy_database};
@@ -67,7 +67,7 @@ pub struct Room {
     pub committed: Vec<(&'static str, String)>,
     /// What happened, in order, for people.
     pub story: String,
-    runs: usize,
+    pub runs: usize,
     /// Which of them was the service's last.
     last: usize,
     during_is_over: bool,
@@ -340,70 +340,6 @@ impl Room {
     pub fn replace_state(&self, files: &BTreeMap<String, Vec<u8>>) {
         self.image.replace(files);
     }
-
-    /// All that is known, for a person who looks for the fault.
-    pub async fn everything(&self) -> String {
-        let mut text = self.story.clone();
-        for number in 1..=self.runs {
-            let log = self.bench.path(&format!("run-{number}/log"));
-            if let Ok(log) = std::fs::read_to_string(log) {
-                writeln!(text, "--- log of run {number}\n{log}").unwrap();
-            }
-        }
-        for (number, moment) in self.moments.iter().enumerate() {
-            writeln!(text, "--- rows after cut {}, at request {}", number + 1, moment.requests).unwrap();
-            show(&moment.ledger, &mut text);
-        }
-        writeln!(text, "--- rows at the end").unwrap();
-        show(&self.ledger().await, &mut text);
-        writeln!(text, "--- the emulator's record").unwrap();
-        for request in self.bench.emulator.requests() {
-            writeln!(
-                text,
-                "{:>3} {:<8} {} {} {:?} worked={} delivered={} bytes={} part={} faults={:?}",
-                request.number,
-                request.operation.to_string(),
-                request.filename.unwrap_or_default(),
-                request.upload_id.unwrap_or_default(),
-                request.status,
-                request.worked,
-                request.delivered,
-                request.data_bytes,
-                request.part_id.unwrap_or_default(),
-                request.faults
-            )
-            .unwrap();
-        }
-        for file in self.bench.emulator.files() {
-            writeln!(text, "File {} {} {} of {:?}", file.id, file.filename, file.bytes, file.upload_id)
-                .unwrap();
-        }
-        for upload in self.bench.emulator.uploads() {
-            let (id, name, status) = (upload.id, upload.filename, upload.status);
-            writeln!(text, "Upload {id} {name} {status:?}, {} Parts", upload.parts.len()).unwrap();
-        }
-        text
-    }
-}
-
-fn show(ledger: &Ledger, text: &mut String) {
-    for (id, job) in &ledger.jobs {
-        writeln!(text, "job {id}: {job:?}").unwrap();
-    }
-    for ((job, number), upload) in &ledger.uploads {
-        let parts = ledger.parts.iter().filter(|((j, n, _), _)| (j, n) == (job, number));
-        let stored: Vec<_> = parts.map(|(_, part)| part.part_id.as_deref().unwrap_or("-")).collect();
-        writeln!(text, "  upload {number} of job {job}: {upload:?} {stored:?}").unwrap();
-    }
-    for (id, (job, event)) in &ledger.history {
-        writeln!(text, "  {id}: job {job} {event}").unwrap();
-    }
-    for (id, request) in &ledger.requests {
-        writeln!(text, "request {id}: {request:?}").unwrap();
-    }
-    for fault in &ledger.damage {
-        writeln!(text, "DAMAGE: {fault}").unwrap();
-    }
 }
 
 /// The end of a child that is to end by itself; one that hangs is ended by a signal that tells.
@@ -420,34 +356,4 @@ fn ending(mut child: Child) -> Pin<Box<dyn Future<Output = ExitStatus>>> {
             }
         }
     })
-}
-
-/// How many requests there are of each kind and file, and how far each can be cut.
-pub fn requests_of(emulator: &Emulator, from: usize) -> Vec<(Operation, Option<String>, u64, Vec<Point>)> {
-    let mut counts: BTreeMap<(String, Option<String>), u64> = BTreeMap::new();
-    let mut found = Vec::new();
-    for request in emulator.requests().into_iter().skip(from) {
-        let count = counts.entry((request.operation.to_string(), request.filename.clone())).or_default();
-        *count += 1;
-        let mut points = vec![Point::Unread];
-        if request.operation == Operation::Part && request.data_bytes > 100_000 {
-            points.push(Point::Body(request.data_bytes / 2));
-        }
-        points.extend([Point::Before, Point::After, Point::Answered]);
-        for fault in &request.faults {
-            let at =
-                [("Unread", 0), ("Before", 2), ("After", 3)].into_iter().find(|(at, _)| fault.ends_with(at));
-            let ends = ["answer", "drop", "reset"].iter().any(|word| fault.starts_with(word));
-            match at {
-                // What comes after the fault's own point never comes to pass.
-                Some((_, limit)) if ends => points.retain(|point| {
-                    order(*point) < limit || (fault.starts_with("answer") && *point == Point::Answered)
-                }),
-                _ if fault == "late" => points.retain(|point| order(*point) < 3),
-                _ => {}
-            }
-        }
-        found.push((request.operation, request.filename, *count, points));
-    }
-    found
 }
