@@ -109,9 +109,9 @@ impl Store {
         let path = state_dir.join(DATABASE);
         // Before the database: a service that runs commits first and testifies then.
         let said = match witness::read(state_dir) {
-            // Who may read the database and not this can still look.
+            // Whoever may look at the database alone has to believe it.
             Err(StoreError::Unwritable { .. }) => None,
-            said => said?,
+            other => other?,
         };
         match aside::presence(state_dir, said.as_ref())? {
             Presence::Database => {}

@@ -113,7 +113,9 @@ async fn a_state_directory_that_cannot_be_used_is_refused() {
     let output = bench.command(&["run"]).output().unwrap();
     assert_eq!(output.status.code(), Some(78), "{}", words(&output));
     assert!(words(&output).contains("upspool.db"), "{}", words(&output));
-    assert!(std::fs::read(&database).unwrap().starts_with(b"this is no database"), "left as it was");
+    let mut files = std::fs::read_dir(bench.state_dir()).unwrap().map(|entry| entry.unwrap().path());
+    let aside = files.find(|path| path.to_str().unwrap().contains("upspool.db.corrupt-")).unwrap();
+    assert!(std::fs::read(aside).unwrap().starts_with(b"this is no database"), "set aside as it was");
 }
 
 #[tokio::test]
