@@ -38,7 +38,7 @@ pub fn shown_bytes(bytes: &[u8]) -> String {
 }
 
 /// Characters that turn the direction of a line or break it, without being control characters.
-fn is_invisible(character: char) -> bool {
+pub fn is_invisible(character: char) -> bool {
     matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 

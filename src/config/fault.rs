@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::text::is_invisible;
+
 /// All faults of a configuration, in the order of the file. Displays as one line a fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Faults(pub Vec<Fault>);
@@ -94,7 +96,11 @@ impl fmt::Display for Fault {
         }
         // A path or a value may hold a newline; the line stays one.
         line.chars().try_for_each(|c| {
-            if c.is_control() { write!(f, "{}", c.escape_debug()) } else { write!(f, "{c}") }
+            if c.is_control() || is_invisible(c) {
+                write!(f, "{}", c.escape_debug())
+            } else {
+                write!(f, "{c}")
+            }
         })
     }
 }
@@ -126,9 +132,9 @@ mod tests {
 
     #[test]
     fn a_fault_is_one_line_even_if_a_value_holds_several() {
-        let fault = Fault::new(Place::File("/etc/a\nb".into()), "folder.path", "\"x\ty\" is\nnot a path")
+        let fault = Fault::new(Place::File("/etc/a\nb".into()), "folder.path", "\"x\ty\" is\nnot a\u{2028}path")
             .remedy("say another");
-        assert_eq!(fault.to_string(), r#"/etc/a\nb: folder.path: "x\ty" is\nnot a path; say another"#);
+        assert_eq!(fault.to_string(), r#"/etc/a\nb: folder.path: "x\ty" is\nnot a\u{2028}path; say another"#);
     }
 
     #[test]
