@@ -44,3 +44,7 @@ bench:
 soak minutes *seed:
     cargo build
     cargo run --example soak -- {{ minutes }} {{ seed }}
+
+# Answers, configurations and names as they never should be, so many seconds each.
+fuzz seconds:
+    UPSPOOL_FUZZ_SECONDS={{ seconds }} cargo test --test fuzz -- --nocapture
