@@ -10,7 +10,7 @@ use crate::model::failure::Facts;
 /// The longest wait that is taken over from a server: an Upload lives an hour, and a day says «not today».
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// How much is kept of one header, in bytes, and how many `x-ratelimit-*`: the API sends six.
+/// How much is kept of one header, of its name and of its value, in bytes, and how many `x-ratelimit-*`: the API sends six.
 const KEPT: usize = 256;
 const RATE_LIMITS: usize = 16;
 
@@ -25,7 +25,7 @@ pub(super) fn facts(status: u16, headers: &HeaderMap) -> Facts {
         });
     let rate_limits = headers
         .keys()
-        .filter(|name| name.as_str().starts_with("x-ratelimit-"))
+        .filter(|name| name.as_str().starts_with("x-ratelimit-") && name.as_str().len() <= KEPT)
         .take(RATE_LIMITS)
         .filter_map(|name| Some((name.as_str().to_owned(), text(headers, name.as_str())?)))
         .collect();
@@ -123,5 +123,7 @@ mod tests {
         assert_eq!((azure.request_id.as_deref(), azure.should_retry), (Some("azure"), None));
         let long = "x".repeat(KEPT + 1);
         assert_eq!(facts(200, &headers(&[("x-request-id", &long)])).request_id, None);
+        let name = format!("x-ratelimit-{long}");
+        assert_eq!(facts(200, &headers(&[(&name, "1")])).rate_limits, []);
     }
 }

@@ -132,8 +132,9 @@ mod tests {
 
     #[test]
     fn a_fault_is_one_line_even_if_a_value_holds_several() {
-        let fault = Fault::new(Place::File("/etc/a\nb".into()), "folder.path", "\"x\ty\" is\nnot a\u{2028}path")
-            .remedy("say another");
+        let fault =
+            Fault::new(Place::File("/etc/a\nb".into()), "folder.path", "\"x\ty\" is\nnot a\u{2028}path")
+                .remedy("say another");
         assert_eq!(fault.to_string(), r#"/etc/a\nb: folder.path: "x\ty" is\nnot a\u{2028}path; say another"#);
     }
 
