@@ -41,6 +41,7 @@ impl Clock {
 
 /// By way of the C library, so that tools that shift a program's calendar (faketime) reach this one. What waits and
 /// expires goes by the boot clock, which comes from the kernel itself.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
 fn calendar() -> Wall {
     let since = |time: Result<Duration, std::time::SystemTimeError>| match time {
         Ok(after) => crate::model::time::millis(after),

@@ -168,7 +168,8 @@ async fn serve(
     // Watching ends after the engine does: until then its end would be a fault.
     let unwatch = CancellationToken::new();
     let folders = rows.iter().map(|row| (row.id, row.path.clone())).collect();
-    let operations = Arc::new(Operations::new(clients.clone(), folders, clock.clone(), store.clone()));
+    let operations =
+        Arc::new(Operations::new(clients.clone(), folders, clock.clone(), store.clone(), writer.clone()));
     let vitals = operations.vitals().clone();
     let (intake, hints, mut watch_task) =
         folders::watch(&config, &rows, store, &writer, &sender, &clock, &ended, &unwatch, &vitals)?;

@@ -25,7 +25,7 @@ use crate::model::job::{AccountName, FolderId, JobId, Subject};
 use crate::model::settle::Observation;
 use crate::model::watchdog::Await;
 use crate::source::{Source, Still};
-use crate::store::Store;
+use crate::store::{Store, Writer};
 use crate::watch::kind::FolderKind;
 use crate::watch::look;
 
@@ -39,6 +39,8 @@ pub struct Operations {
     clock: Clock,
     /// Tells which Files are the ledger's.
     store: Store,
+    /// Tells when what was decided is written.
+    writer: Writer,
     under_way: Mutex<HashMap<OperationId, UnderWay>>,
     vitals: Arc<Vitals>,
 }
@@ -62,6 +64,7 @@ impl Operations {
         folders: HashMap<FolderId, PathBuf>,
         clock: Clock,
         store: Store,
+        writer: Writer,
     ) -> Operations {
         let roots = folders.iter().filter_map(|(id, path)| Some((*id, identity(path)?))).collect();
         Operations {
@@ -70,6 +73,7 @@ impl Operations {
             roots,
             clock,
             store,
+            writer,
             under_way: Mutex::default(),
             vitals: Arc::default(),
         }
@@ -199,6 +203,12 @@ impl Operations {
                 Ok((Done::Completed(answer), Some(facts)))
             }
             Work::Cancel(upload) => {
+                // A row that still says that this Upload is in use would take the refusals that follow for something else.
+                vitals::at(Await::Commit);
+                if self.writer.flush().await.is_err() {
+                    return Err(Failure::Connect { message: "the service ends".into() });
+                }
+                vitals::at(Await::Answer);
                 let (answer, facts) = client.cancel(upload).await?;
                 Ok((Done::Cancelled(answer), Some(facts)))
             }

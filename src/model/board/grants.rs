@@ -318,7 +318,8 @@ impl Board {
         }
     }
 
-    /// Tells the server that an Upload is given up. Best effort: it expires anyway.
+    /// Tells the server that an Upload is given up. Best effort: it expires anyway. It is sent when all steps that were taken
+    /// before are on disk.
     pub(super) fn cancel_upload(&mut self, id: JobId, account: AccountName, upload: UploadId) {
         if !self.stopping {
             self.start(Some(id), account, Kind::Cancel, Work::Cancel(upload));
@@ -352,13 +353,12 @@ impl Board {
         let session = task.opened.take().or_else(|| task.job.stage.session().cloned());
         let may_have_ended = task.doubts() != Doubt::None;
         let written = matches!(task.job.stage, Stage::Sending(_) | Stage::Completing(..));
+        let given_up =
+            session.filter(|session| !may_have_ended && !is_expired(session, now.boot)).map(|one| one.upload);
         let too_slow = why == Why::TooSlow && task.job.expiries + 1 >= EXPIRIES;
         let bytes = task.job.subject.fingerprint.bytes;
         task.start_over();
         task.not_before = now.boot;
-        if let Some(session) = session.filter(|session| !may_have_ended && !is_expired(session, now.boot)) {
-            self.cancel_upload(id, account, session.upload);
-        }
         if too_slow {
             let rate = policy::needed_rate(bytes);
             let words = format!(
@@ -373,6 +373,10 @@ impl Board {
         } else if let Some(task) = self.tasks.get_mut(&id) {
             // Nothing is on disk of the Upload of a small file, so nothing has to be taken back.
             task.job.refusals += u32::from(why == Why::Refused);
+        }
+        // Behind the step: it is sent when that is on disk.
+        if let Some(upload) = given_up {
+            self.cancel_upload(id, account, upload);
         }
     }
 }

@@ -405,27 +405,27 @@ impl Board {
     }
 
     pub(super) fn fail(&mut self, id: JobId, reason: Reason, context: Context) {
-        self.cancel_open_upload(id);
-        self.step(id, Step::Failed(reason), context, false);
-        self.forget(id);
+        self.end_with(id, Step::Failed(reason), context);
     }
 
     fn vanished(&mut self, id: JobId, reason: Option<Reason>, context: Context) {
         let Some(task) = self.tasks.get(&id) else { return };
         let (folder, path) = (task.job.subject.folder, task.job.subject.path.clone());
-        self.cancel_open_upload(id);
         if reason.is_some() {
             self.effects.push(Effect::LookAgain(folder, path));
         }
-        self.step(id, Step::Gone(reason), context, false);
-        self.forget(id);
+        self.end_with(id, Step::Gone(reason), context);
     }
 
-    pub(super) fn cancel_open_upload(&mut self, id: JobId) {
+    /// Ends the job by this step, and then its Upload, if one is open.
+    pub(super) fn end_with(&mut self, id: JobId, step: Step, context: Context) {
         let Some(task) = self.tasks.get(&id) else { return };
-        let session = task.opened.as_ref().or_else(|| task.job.stage.session());
         let account = task.job.subject.account.clone();
-        if let Some(upload) = session.map(|session| session.upload.clone()) {
+        let session = task.opened.as_ref().or_else(|| task.job.stage.session());
+        let upload = session.map(|session| session.upload.clone());
+        self.step(id, step, context, false);
+        self.forget(id);
+        if let Some(upload) = upload {
             self.cancel_upload(id, account, upload);
         }
     }

@@ -112,10 +112,9 @@ impl Board {
         let state = self.current(&job).stage.state();
         match self.current(&job).stage {
             Stage::Queued | Stage::Sending(_) => {
-                self.cancel_open_upload(id);
                 self.queue.remove(id);
-                self.step_of(job, Step::Cancelled, now);
-                self.forget(id);
+                self.tasks.entry(id).or_insert_with(|| Task::new(job, now));
+                self.end_with(id, Step::Cancelled, Context::default());
                 Ok(format!("job {} is cancelled", id.0))
             }
             Stage::Completing(..) => Err(format!("too late: the File of job {} is being made", id.0)),
