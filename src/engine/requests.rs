@@ -9,7 +9,7 @@ use tracing::{error, warn};
 use super::{Engine, REQUESTS_EVERY};
 use crate::model::answer::FileId;
 use crate::model::board::{Ask, Event, Request, Resolution};
-use crate::model::job::{Code, Job};
+use crate::model::job::{Code, Job, JobId};
 use crate::model::watchdog::Await;
 use crate::store::{Health, NewRequest, RequestRow, StoreError, Write};
 
@@ -41,12 +41,19 @@ pub mod kind {
 impl Engine {
     /// Takes up what commands left, unless the store is down or slow: the loop waits for it for a moment at most.
     pub(super) async fn take_requests(&mut self) {
-        // The answer could not be written either.
-        if *self.parts.writer.health().borrow() != Health::Up {
-            return;
-        }
         let under_way = |task: &Option<JoinHandle<()>>| task.as_ref().is_some_and(|task| !task.is_finished());
         if under_way(&self.flushing) || under_way(&self.judging) {
+            return;
+        }
+        // The answer could not be written either.
+        if *self.parts.writer.health().borrow() != Health::Up {
+            // If it is this read that failed, nobody else finds out that it can be done again.
+            let (store, writer, last) =
+                (self.parts.store.clone(), self.parts.writer.clone(), self.last_request);
+            self.judging = Some(tokio::spawn(async move {
+                let read = store.pending_requests(last).await;
+                writer.heard(READING, &read, REQUESTS_EVERY).await;
+            }));
             return;
         }
         self.here.at(Await::Store);
@@ -128,6 +135,14 @@ impl Engine {
             kind::RESOLVE => {
                 let said = row.request.argument.as_deref().unwrap_or_default();
                 match resolution(said) {
+                    // On a person's word nothing is asked of the server, but a File is the ledger's once.
+                    Some(Resolution::IsUnchecked(file)) => match self.owner_of(&file, row).await? {
+                        Some(other) => Err(format!("{file} is the File of job {}", other.0)),
+                        None => {
+                            let resolution = Resolution::IsUnchecked(file);
+                            self.job_of(row).await?.map(|job| Ask::Resolve(job, resolution))
+                        }
+                    },
                     Some(resolution) => self.job_of(row).await?.map(|job| Ask::Resolve(job, resolution)),
                     None => Err(format!("the request says {said:?}")),
                 }
@@ -143,6 +158,13 @@ impl Engine {
                 ))
             }
         })
+    }
+
+    /// The other job that has this File; none if the store cannot be read now.
+    async fn owner_of(&mut self, file: &FileId, row: &RequestRow) -> Option<Option<JobId>> {
+        let Some(job) = row.request.job else { return Some(None) };
+        let store = self.parts.store.clone();
+        self.read_soon(store.owner_of(file, job)).await
     }
 
     /// The job; none if the store cannot be read now.

@@ -30,8 +30,10 @@ pub(super) async fn search(
 ) -> Result<(Done, Option<Facts>), Failure> {
     let mut candidates = Vec::new();
     let mut after: Option<FileId> = None;
-    for _ in 0..PAGES {
-        let (page, facts) = client.list_files(Some(&wanted.purpose), PAGE, after.as_ref()).await?;
+    for number in 0..PAGES {
+        let page = client.list_files(Some(&wanted.purpose), PAGE, after.as_ref()).await;
+        let (page, facts) =
+            page.map_err(|failure| if number == 0 { failure } else { broken_off(failure) })?;
         let last = page.files.last().map(|file| file.id.clone());
         // A server that does not sort is read to the end.
         let sorted = page.files.is_sorted_by(|newer, older| newer.created_at >= older.created_at);
@@ -51,8 +53,19 @@ pub(super) async fn search(
         }
         after = last;
     }
-    // Whatever was found, there may be more.
-    Ok((Done::Searched(Found::NoList), None))
+    let message = "the list of Files has no end".to_owned();
+    Err(Failure::BadAnswer { facts: Facts::default(), message })
+}
+
+/// A server that refuses a later page has a list all the same, which may have changed while it was read: as when the File
+/// that a page begins behind was deleted.
+fn broken_off(failure: Failure) -> Failure {
+    match failure {
+        Failure::Refused { facts, message, .. } if !matches!(facts.status, 401 | 403 | 429 | 500..) => {
+            Failure::BadAnswer { facts, message: format!("the list of Files broke off: {message}") }
+        }
+        other => other,
+    }
 }
 
 /// Looks at the File that a person named.
@@ -127,11 +140,11 @@ async fn content(client: &Client, file: &FileId, wanted: &Wanted) -> Result<Cont
     }
 }
 
-/// Whether the server will say the same again.
+/// Whether the server does not give it out: it will say the same again, or leads to another host, where nothing is asked.
 fn is_refusal(failure: &Failure) -> bool {
     match failure {
         Failure::Refused { facts, .. } => {
-            (400..500).contains(&facts.status) && !matches!(facts.status, 401 | 408 | 409 | 429)
+            (300..500).contains(&facts.status) && !matches!(facts.status, 401 | 408 | 429)
                 || facts.status == 501
         }
         _ => false,

@@ -152,8 +152,8 @@ pub enum Why {
     Refused,
     /// The link was too slow for its hour.
     TooSlow,
-    /// No fault of the file or the link: it expired during a hold or while nobody ran, its account is another by now, its
-    /// Parts were too large for a proxy.
+    /// Neither is said: it expired during a hold or while nobody ran, its account is another by now, its Parts were too
+    /// large for a proxy, complete was answered with nothing that says why.
     Other,
 }
 
@@ -558,12 +558,14 @@ impl Job {
             }
             Step::Restarted { why, .. } => {
                 self.restarts += 1;
+                self.failing_since = None;
                 self.refusals += u32::from(*why == Why::Refused);
                 self.expiries += u32::from(*why == Why::TooSlow);
             }
             // Each question of the inquiry has its own back-off.
             Step::Doubted(_) => {
                 self.attempts = 0;
+                self.failing_since = None;
                 self.due = None;
             }
             Step::Requeued => {

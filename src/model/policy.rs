@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::failure::{Facts, Failure, Operation, SourceFailure};
 use super::job::{Code, Deadline, Doubt, Reason};
-use super::time::{Boot, Wall, millis};
+use super::time::{Boot, millis};
 
 /// `[retry]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,12 +238,15 @@ pub fn backoff(retry: &Retry, attempts: u32, random: f64) -> Duration {
 }
 
 /// Whether a job that fails since `failing_since` has been tried long enough.
-pub fn gives_up(retry: &Retry, failing_since: Wall, now: Wall) -> bool {
+pub fn gives_up(retry: &Retry, failing_since: Boot, now: Boot) -> bool {
     now.since(failing_since) >= retry.give_up_after
 }
 
 /// Longest lifetime of an Upload that is believed. OpenAI says one hour, Azure two.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// Shortest lifetime that is believed: of a shorter one every refusal would look like an expiry.
+const SHORTEST_LIFETIME: Duration = Duration::from_secs(120);
 
 /// Lifetime of an Upload where its answer makes no sense (the published sample expires before it is created).
 pub const USUAL_LIFETIME: Duration = Duration::from_secs(3600);
@@ -251,7 +254,9 @@ pub const USUAL_LIFETIME: Duration = Duration::from_secs(3600);
 /// How long an Upload lives, by the two times of its answer. Their clock is only ever compared with itself.
 pub fn lifetime(created_at: i64, expires_at: i64) -> Duration {
     match u64::try_from(expires_at.saturating_sub(created_at)) {
-        Ok(seconds) if seconds > 0 => Duration::from_secs(seconds).min(LONGEST_LIFETIME),
+        Ok(seconds) if seconds >= SHORTEST_LIFETIME.as_secs() => {
+            Duration::from_secs(seconds).min(LONGEST_LIFETIME)
+        }
         _ => USUAL_LIFETIME,
     }
 }

@@ -65,12 +65,15 @@ pub fn fence_of_refusal(deadline: Deadline, again: bool, now: Boot) -> Fenced {
     }
 }
 
-/// When no complete of the Upload can land any more, whatever cancel said. `met`: when this run of the service met it.
-pub fn ends_for_certain(deadline: Deadline, met: Boot) -> Boot {
-    match deadline {
+/// When no complete of the Upload can land any more, whatever cancel said. `met`: when this run of the service met it;
+/// `completed`: when complete was sent last; `patience`: so long a server may put a file together.
+pub fn ends_for_certain(deadline: Deadline, met: Boot, completed: Option<Boot>, patience: Duration) -> Boot {
+    let expired = match deadline {
         Deadline::At(at) => at + PAST_EXPIRY,
         Deadline::Unknown => met + UNKNOWN_EXPIRY,
-    }
+    };
+    // Whether the deadline cut it the server alone knows.
+    completed.map_or(expired, |at| expired.max(at + patience + PAST_EXPIRY))
 }
 
 /// A File of the name, the size and the purpose, made since the Upload was, and of no other job.
@@ -113,8 +116,8 @@ pub struct Search<'a> {
     pub ends: Boot,
     /// When the list was first looked at.
     pub since: Boot,
-    /// The one File that the look before this one found, which could not be read.
-    pub before: Option<&'a FileId>,
+    /// The one File that earlier looks found, which could not be read, and when the first of them did.
+    pub before: Option<(&'a FileId, Boot)>,
 }
 
 /// What follows from a look at the list.
@@ -151,12 +154,12 @@ pub fn conclude(search: &Search<'_>, found: &Found, now: Boot) -> Conclusion {
     let all = || possible.iter().map(|candidate| candidate.file.clone()).collect();
     match (possible.as_slice(), search.fence) {
         ([], Fence::Closed) => Conclusion::StartOver,
-        ([], Fence::Unclear) if now >= search.ends => Conclusion::StartOver,
         ([], Fence::Spent | Fence::Unclear) if searched < LIST_LAG => {
             // Soon at first: most lists lag by a second if at all.
             Conclusion::LookAgain(searched.clamp(LOOK_SOON, LOOK_EVERY))
         }
         ([], Fence::Spent) => Conclusion::Unresolved(Vec::new()),
+        ([], Fence::Unclear) if now >= search.ends => Conclusion::StartOver,
         ([], Fence::Unclear) => Conclusion::LookAgain(search.ends.since(now).min(LOOK_SELDOM)),
         // The server says that there is no File, and there it is: either its word is wrong or it is another's.
         (_, Fence::Closed) => Conclusion::Unresolved(all()),
@@ -164,7 +167,9 @@ pub fn conclude(search: &Search<'_>, found: &Found, now: Boot) -> Conclusion {
             Conclusion::Adopt { file: one.file.clone(), expires_at: one.expires_at }
         }
         // Nothing else can be meant, unless ours is not in the list yet: a second look shows that.
-        ([one], Fence::Spent) if search.before == Some(&one.file) => {
+        ([one], Fence::Spent)
+            if search.before.is_some_and(|(file, at)| *file == one.file && now.since(at) >= LOOK_EVERY) =>
+        {
             Conclusion::Adopt { file: one.file.clone(), expires_at: one.expires_at }
         }
         ([_], Fence::Spent) => Conclusion::LookAgain(LOOK_EVERY),
@@ -223,6 +228,7 @@ mod tests {
             (Unclear, vec![], Boot(120_000), "look after 300 s"),
             (Unclear, vec![], late - Duration::from_secs(1), "look after 1 s"),
             (Unclear, vec![], late, "start over"),
+            (Unclear, vec![Other], late, "start over"),
             (Unclear, vec![Same], Boot(0), "adopt 0"),
             (Unclear, vec![Unknown], late, "unresolved [0]"),
         ] {
@@ -246,10 +252,11 @@ mod tests {
     fn a_file_that_cannot_be_read_is_adopted_only_if_a_second_look_finds_no_other() {
         let one = Found::Candidates(vec![candidate("a", Content::Unknown)]);
         let (a, b) = (FileId("a".into()), FileId("b".into()));
-        let again = Search { before: Some(&a), ..search(Fence::Spent) };
-        assert_eq!(gist(conclude(&again, &one, Boot(0))), "adopt a");
-        let other = Search { before: Some(&b), ..search(Fence::Spent) };
-        assert_eq!(gist(conclude(&other, &one, Boot(0))), "look after 15 s");
+        let again = Search { before: Some((&a, Boot(0))), ..search(Fence::Spent) };
+        assert_eq!(gist(conclude(&again, &one, Boot(15_000))), "adopt a");
+        assert_eq!(gist(conclude(&again, &one, Boot(14_000))), "look after 15 s", "too soon");
+        let other = Search { before: Some((&b, Boot(0))), ..search(Fence::Spent) };
+        assert_eq!(gist(conclude(&other, &one, Boot(15_000))), "look after 15 s");
     }
 
     #[test]

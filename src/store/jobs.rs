@@ -60,7 +60,7 @@ impl Store {
     }
 
     /// The queued jobs of a folder that are due, at most `limit`: those that go through the lane of small files, or the
-    /// others. What the writer has not committed yet is not seen: flush it first.
+    /// others. No wait is longer than a day, so one that seems so was written under another calendar. What the writer has not committed yet is not seen: flush it first.
     ///
     /// # Errors
     /// If the store fails.
@@ -70,7 +70,8 @@ impl Store {
             "-- window\nSELECT ",
             row::job_columns!(),
             " FROM jobs INDEXED BY jobs_queue \
-             WHERE stage = 'queued' AND folder = ?1 AND lane = ?2 AND (due_at IS NULL OR due_at <= ?3) \
+             WHERE stage = 'queued' AND folder = ?1 AND lane = ?2 \
+             AND (due_at IS NULL OR due_at <= ?3 OR due_at > ?3 + 86400000) \
              ORDER BY bumped DESC, id LIMIT ?4"
         ))
         .bind(folder.0)

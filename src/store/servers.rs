@@ -24,8 +24,8 @@ impl Store {
         Ok(caps.collect::<sqlx::Result<_>>()?)
     }
 
-    /// The jobs whose File this is at the server of `job`, other than `job` itself. A File ID is worth something only at
-    /// its server, whatever the configuration calls the account.
+    /// The job whose File this is at the server of `job`, or may be while it is unresolved; other than `job` itself. A File
+    /// ID is worth something only at its server, whatever the configuration calls the account.
     ///
     /// # Errors
     /// If the store fails.
@@ -33,7 +33,11 @@ impl Store {
         let id: Option<i64> = sqlx::query_scalar(
             "-- owner_of\n\
              SELECT id FROM jobs INDEXED BY jobs_file WHERE file_id = ?1 AND deduped_from IS NULL AND id <> ?2 \
-             AND base_url = (SELECT base_url FROM jobs WHERE id = ?2) LIMIT 1",
+             AND base_url = (SELECT base_url FROM jobs WHERE id = ?2) \
+             UNION ALL \
+             SELECT jobs.id FROM jobs INDEXED BY jobs_stage, json_each(jobs.candidates) AS candidate \
+             WHERE jobs.stage = 'unresolved' AND candidate.value = ?1 AND jobs.id <> ?2 \
+             AND jobs.base_url = (SELECT base_url FROM jobs WHERE id = ?2) LIMIT 1",
         )
         .bind(file.0.clone())
         .bind(job.0)

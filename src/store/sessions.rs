@@ -131,7 +131,7 @@ impl Taking<'_> {
         if changed != 1 {
             return Ok(false);
         }
-        sqlx::query("-- doubt_asks_anew\nUPDATE jobs SET attempts = 0, due_at = NULL WHERE id = ?1")
+        sqlx::query("-- doubt_asks_anew\nUPDATE jobs SET attempts = 0, failing_since = NULL, due_at = NULL WHERE id = ?1")
             .bind(self.job.0)
             .execute(&mut *self.connection)
             .await?;

@@ -170,7 +170,7 @@ impl Taking<'_> {
     async fn restarted(&mut self, why: Why, reason: &Reason) -> sqlx::Result<bool> {
         let changed = sqlx::query(
             "-- restarted\n\
-             UPDATE jobs SET stage = 'queued', restarts = restarts + 1, refusals = refusals + ?7, \
+             UPDATE jobs SET stage = 'queued', restarts = restarts + 1, failing_since = NULL, refusals = refusals + ?7, \
              expiries = expiries + ?8, error_code = ?3, error_message = ?4, error_status = ?5, \
              error_request_id = ?6 WHERE id = ?1 AND stage = ?2",
         )

@@ -178,6 +178,7 @@ impl Ledger {
             "upload-opened" => "opened",
             "retry" => "put-off",
             "restart" => "restarted",
+            "fence" | "fence-closed" | "fence-spent" | "fence-unclear" => "doubted",
             other => known(other).unwrap_or("history"),
         }
     }

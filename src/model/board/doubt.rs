@@ -6,13 +6,17 @@ use super::super::job::{Code, Deadline, Doubt, Fence, Job, JobId, Reason, Stage,
 use super::super::reconcile::{
     Conclusion, Content, Fenced, Found, Search, conclude, ends_for_certain, fence_of_answer, fence_of_refusal,
 };
-use super::super::time::{Boot, Now};
+use super::super::time::Now;
 use super::grants::wanted;
 use super::task::Task;
 use super::{Board, Context, Done, Effect, Kind, Work};
 
 /// Answers to cancel that say neither yes nor no, before it is taken for neither.
 const VAGUE_ANSWERS: u32 = 3;
+
+/// So many Uploads may be given up before one whose complete made no File ends the job: a file that the server never puts
+/// together would be sent each hour for ever.
+const FRUITLESS: u32 = 5;
 
 impl Board {
     /// The repeated complete was refused. Cancelling the Upload shows whether the first one made a File, and sees to it
@@ -32,9 +36,9 @@ impl Board {
             Some(Doubt::MayHaveActed) => self.inquire(id, reason, context, now),
             Some(Doubt::Fencing { .. }) => self.fenced(id, Fence::Unclear, context, now),
             Some(Doubt::Fenced(_)) => {
-                let candidates =
-                    self.tasks.get(&id).and_then(|task| task.single.clone()).into_iter().collect();
-                self.unresolved(id, reason, candidates, context);
+                let single = self.tasks.get(&id).and_then(|task| task.single.clone());
+                let candidates = single.map(|(file, _)| file);
+                self.unresolved(id, reason, candidates.into_iter().collect(), context);
             }
             Some(Doubt::None) | None => {}
         }
@@ -94,7 +98,7 @@ impl Board {
         }
     }
 
-    fn fenced(&mut self, id: JobId, fence: Fence, context: Context, now: Now) {
+    pub(super) fn fenced(&mut self, id: JobId, fence: Fence, context: Context, now: Now) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.not_before = now.boot;
         self.step(id, Step::Doubted(Doubt::Fenced(fence)), context, false);
@@ -106,9 +110,9 @@ impl Board {
         let (fence, deadline) = (*fence, session.deadline);
         let search = Search {
             fence,
-            ends: ends_for_certain(deadline, task.met),
+            ends: ends_for_certain(deadline, task.met, task.completed_at, self.limits.complete_timeout),
             since: *task.searching_since.get_or_insert(now.boot),
-            before: task.single.as_ref(),
+            before: task.single.as_ref().map(|(file, at)| (file, *at)),
         };
         match conclude(&search, found, now.boot) {
             Conclusion::Adopt { file, expires_at } => {
@@ -118,13 +122,17 @@ impl Board {
             }
             Conclusion::StartOver => self.start_over(id, deadline, context, now),
             Conclusion::LookAgain(after) => {
-                task.single = match found {
-                    Found::Candidates(candidates) => candidates
-                        .iter()
-                        .find(|candidate| candidate.content == Content::Unknown)
-                        .map(|candidate| candidate.file.clone()),
+                let single = match found {
+                    Found::Candidates(candidates) => {
+                        candidates.iter().find(|candidate| candidate.content == Content::Unknown)
+                    }
                     Found::NoList => None,
                 };
+                let before = task.single.take();
+                task.single = single.map(|one| match before {
+                    Some((file, at)) if file == one.file => (file, at),
+                    _ => (one.file.clone(), now.boot),
+                });
                 let words = "complete may have made a File; the list of Files does not tell yet";
                 self.wait(id, after, Reason::local(Code::CompleteUnresolved, words), context, now);
             }
@@ -152,7 +160,8 @@ impl Board {
         }
     }
 
-    /// No File came of the Upload. What the server refused twice it will not take a third time.
+    /// No File came of the Upload. What the server refused twice it will not take a third time; and what it never completes
+    /// is not sent for ever.
     fn start_over(&mut self, id: JobId, deadline: Deadline, context: Context, now: Now) {
         let Some(task) = self.tasks.get(&id) else { return };
         let words = "complete was refused after its answer was lost, and made no File";
@@ -160,14 +169,15 @@ impl Board {
         let expired = matches!(deadline, Deadline::At(at) if at <= now.boot) || deadline == Deadline::Unknown;
         // A conflict or a gateway's error is no judgement of the file.
         let plain = reason.status.is_some_and(|status| (400..500).contains(&status) && status != 409);
-        if expired || !plain || task.may_blame_lost_part() {
-            let reason = Reason { code: Code::UploadExpired, ..reason };
-            self.restart(id, Why::Other, reason, context, now);
-        } else if task.job.refusals == 0 {
-            self.restart(id, Why::Refused, Reason { code: Code::FileRejected, ..reason }, context, now);
-        } else {
-            self.step(id, Step::Failed(Reason { code: Code::FileRejected, ..reason }), context, false);
+        let refused = plain && !expired && !task.may_blame_lost_part();
+        if (refused && task.job.refusals > 0) || task.job.restarts >= FRUITLESS {
+            let code = if plain { Code::FileRejected } else { Code::ServerError };
+            self.step(id, Step::Failed(Reason { code, ..reason }), context, false);
             self.forget(id);
+        } else {
+            let (why, code) =
+                if refused { (Why::Refused, Code::FileRejected) } else { (Why::Other, Code::UploadExpired) };
+            self.restart(id, why, Reason { code, ..reason }, context, now);
         }
     }
 
@@ -197,7 +207,7 @@ impl Board {
         job: Job,
         file: FileId,
         request: i64,
-        now: Boot,
+        now: Now,
     ) -> Result<(), String> {
         let id = job.id;
         let Stage::Unresolved(session) = &job.stage else {

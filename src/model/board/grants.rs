@@ -25,6 +25,9 @@ const HASHES: usize = 2;
 /// hundred thousand of them.
 const RESERVED: usize = 4;
 
+/// So many Uploads of a job are given up for new ones without a wait.
+const FREE_RESTARTS: u32 = 3;
+
 /// An Upload is tried for so long although even a fresh one with the whole link would not do.
 const FAIR_TRIAL: Duration = Duration::from_secs(600);
 
@@ -55,7 +58,9 @@ impl Board {
             // An inquiry about a lost answer goes on at the next start.
             matches!(task.job.stage, Stage::Completing(_, Doubt::None | Doubt::MayHaveActed))
                 && (!task.committed
-                    || (task.not_before <= now.boot && self.gate(task, now.boot) != Gate::Shut))
+                    || (!task.ask_named
+                        && task.not_before <= now.boot
+                        && self.gate(task, now.boot) != Gate::Shut))
         };
         self.operations.is_empty() && !self.tasks.values().any(finishing)
     }
@@ -98,6 +103,11 @@ impl Board {
         for (id, reason) in doomed {
             self.restart(id, Why::TooSlow, reason, Context::default(), now);
         }
+    }
+
+    /// The rest of a Part that was taken, which no look at what is under way had counted.
+    pub(super) fn sent(&mut self, account: &AccountName, bytes: u64, now: Boot) {
+        self.links.entry(self.server_of(account)).or_default().moved(bytes, now);
     }
 
     /// Why the open Upload of a task cannot be finished in its time, even at the best rate of late.
@@ -149,6 +159,10 @@ impl Board {
             let Some(task) = self.tasks.get(&id) else { continue };
             // Two Files of one name and size that are made at the same time could not be told apart if an answer is lost.
             if matches!(next, Next::Verify | Next::Whole) && self.has_busy_twin(id) {
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    // Its hour may pass meanwhile, for no fault of the link.
+                    task.was_held = true;
+                }
                 continue;
             }
             match next {
@@ -256,7 +270,7 @@ impl Board {
         };
         let Some(job) = self.queue.pop(lane, may) else { return false };
         let id = job.id;
-        self.tasks.insert(id, Task::new(job, now.boot));
+        self.tasks.insert(id, Task::new(job, now));
         self.grant_if(id, Kind::Create, now);
         true
     }
@@ -357,8 +371,14 @@ impl Board {
             session.filter(|session| !may_have_ended && !is_expired(session, now.boot)).map(|one| one.upload);
         let too_slow = why == Why::TooSlow && task.job.expiries + 1 >= EXPIRIES;
         let bytes = task.job.subject.fingerprint.bytes;
+        // A server that ends every Upload at once would have a new one opened as fast as it answers.
+        let after = if task.job.restarts < FREE_RESTARTS {
+            Duration::ZERO
+        } else {
+            policy::backoff(&self.limits.retry, task.job.restarts, 1.0)
+        };
         task.start_over();
-        task.not_before = now.boot;
+        task.not_before = now.boot + after;
         if too_slow {
             let rate = policy::needed_rate(bytes);
             let words = format!(

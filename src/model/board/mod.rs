@@ -457,7 +457,11 @@ impl Board {
             }
             Event::Contested(job) => self.contested(job, now),
             Event::Asked(request) => self.asked(request, now),
-            Event::Folders(folders) => self.queue.set_folders(&folders),
+            Event::Folders(folders) => {
+                // Time in which nobody tried does not count against anybody.
+                self.queue.held_until(now.wall);
+                self.queue.set_folders(&folders);
+            }
             Event::Paused { folder, paused } => self.queue.set_paused(folder, paused),
             Event::Store(Ok(())) => self.lift(&Scope::Store, now),
             Event::Store(Err(reason)) => self.hold(Scope::Store, reason, Operation::ListFiles, now),
@@ -584,6 +588,7 @@ impl Board {
                 self.tasks.values_mut().filter(|task| scope.covers(&task.job.subject.account, &self.limits))
             {
                 task.job.failing_since = None;
+                task.failing = None;
                 task.not_before = now.boot;
             }
             self.queue.held_until(now.wall);

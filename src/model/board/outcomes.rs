@@ -3,7 +3,8 @@
 use super::super::answer::{Upload, UploadStatus};
 use super::super::failure::{Failure, Operation};
 use super::super::job::{
-    Code, Deadline, Doubt, Job, JobId, PlannedPart, Reason, Session, Stage, State, Step, Why,
+    AccountName, Code, Deadline, Doubt, Fence, Job, JobId, PlannedPart, Reason, Session, Stage, State, Step,
+    Why,
 };
 use super::super::plan;
 use super::super::policy::{self, Blame, Situation, Verdict};
@@ -77,12 +78,13 @@ impl Board {
             return;
         }
         match outcome.result {
-            Ok(done) => self.succeeded(job, running.kind, done, context, now),
+            Ok(done) => self.succeeded(job, running.kind, done, running.moved, context, now),
             Err(failure) => self.failed(job, &running, &failure, was_probe, context, now),
         }
     }
 
-    fn succeeded(&mut self, id: JobId, kind: Kind, done: Done, context: Context, now: Now) {
+    /// `moved`: bytes of a Part that were counted already.
+    fn succeeded(&mut self, id: JobId, kind: Kind, done: Done, moved: u64, context: Context, now: Now) {
         match done {
             Done::Created(upload) => self.created(id, upload, context, now),
             Done::PartStored(part, digest) => {
@@ -91,6 +93,8 @@ impl Board {
                 task.proven = true;
                 let range = task.job.stage.session().and_then(|session| session.parts.get(index));
                 let bytes = range.map(|part| part.range.end - part.range.start);
+                let account = task.job.subject.account.clone();
+                self.sent(&account, bytes.unwrap_or_default().saturating_sub(moved), now.boot);
                 self.step(
                     id,
                     Step::PartStored { index, id: part, digest },
@@ -169,6 +173,10 @@ impl Board {
                 self.step(id, Step::Unresolved { reason, candidates: vec![file.id] }, context, false);
                 self.forget(id);
             }
+            (UploadStatus::Cancelled | UploadStatus::Expired, _) if task.doubts() != Doubt::None => {
+                // Of a first complete whose answer was lost it says no more than cancel would: the list is looked at.
+                self.fenced(id, Fence::Closed, context, now);
+            }
             (UploadStatus::Cancelled | UploadStatus::Expired, _) => {
                 let words = "complete was answered with an Upload that had ended without a File";
                 self.restart(id, Why::Other, Reason::local(Code::UploadExpired, words), context, now);
@@ -217,6 +225,11 @@ impl Board {
         let random = self.random.next();
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let operation = running.kind.operation();
+        if running.kind == Kind::Complete {
+            task.completed_at = Some(now.boot);
+            // So long it is repeated before a conflict is taken for an answer.
+            task.doubted_at.get_or_insert(now.boot);
+        }
         if failure.may_have_acted() {
             match running.kind {
                 Kind::Complete | Kind::Fence => task.doubt(now.boot),
@@ -280,7 +293,7 @@ impl Board {
             Blame::Job => return true,
             Blame::Pace => {
                 let parts = self.running_parts() + 1;
-                self.gates.slow_down(&running.account, until.boot, parts, now.boot);
+                self.slow_down(&running.account, until, parts, now);
                 return true;
             }
             Blame::Server => Scope::Server(self.server_of(&running.account)),
@@ -288,7 +301,7 @@ impl Board {
         };
         if reason.status == Some(503) {
             let parts = self.running_parts() + 1;
-            self.gates.slow_down(&running.account, until.boot, parts, now.boot);
+            self.slow_down(&running.account, until, parts, now);
         }
         if was_probe || self.gates.is_held(&scope) {
             // Behind all others at the next probe: a file that trips the server must not be the only one to ask it.
@@ -313,6 +326,13 @@ impl Board {
                 }
                 false
             }
+        }
+    }
+
+    fn slow_down(&mut self, account: &AccountName, until: Now, running: usize, now: Now) {
+        self.gates.slow_down(account, until.boot, running, now.boot);
+        for task in self.tasks.values_mut().filter(|task| task.job.subject.account == *account) {
+            task.was_held = true;
         }
     }
 
@@ -358,11 +378,17 @@ impl Board {
         if task.not_before > now.boot && matches!(task.job.stage, Stage::Sending(_)) {
             return;
         }
-        let failing_since = task.job.failing_since.unwrap_or(now.wall);
-        let tried_enough = policy::gives_up(&self.limits.retry, failing_since, now.wall);
+        // On the clock that nobody sets; the row has the calendar's, for people.
+        let failing = task.job.failing_since.and(task.failing).unwrap_or(now.boot);
+        let tried_enough = policy::gives_up(&self.limits.retry, failing, now.boot);
         match &task.job.stage {
             Stage::Completing(session, doubt) if *doubt != Doubt::None => {
-                let ends = reconcile::ends_for_certain(session.deadline, task.met);
+                let ends = reconcile::ends_for_certain(
+                    session.deadline,
+                    task.met,
+                    task.completed_at,
+                    self.limits.complete_timeout,
+                );
                 // Behind its end no repetition brings what the first complete did not.
                 if tried_enough || (*doubt == Doubt::MayHaveActed && now.boot >= ends) {
                     self.inquire_further(id, reason, context, now);
@@ -392,6 +418,9 @@ impl Board {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let due = now + after;
         task.not_before = due.boot;
+        // What its hour loses by that is not the link's fault.
+        task.was_held = true;
+        task.failing = Some(task.job.failing_since.and(task.failing).unwrap_or(now.boot));
         let queued = task.job.stage.state() == State::Queued;
         let (attempts, failing_since) = (task.job.attempts + 1, task.job.failing_since.unwrap_or(now.wall));
         let step = Step::PutOff { due: due.wall, reason, attempts, failing_since };

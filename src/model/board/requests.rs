@@ -4,7 +4,7 @@
 use super::super::answer::FileId;
 use super::super::job::{Code, FolderId, Job, JobId, Stage, Step};
 use super::super::plan::MAX_FILE_BYTES;
-use super::super::time::{Boot, Now};
+use super::super::time::Now;
 use super::task::Task;
 use super::{Board, Context, Effect};
 
@@ -50,16 +50,16 @@ impl Board {
         let result = match request.ask {
             Ask::Resolve(job, Resolution::Is(file)) => {
                 // Answered when the File has been looked at.
-                match self.check_file(*job, file, request.id, now.boot) {
+                match self.check_file(*job, file, request.id, now) {
                     Ok(()) => return,
                     Err(text) => Err(text),
                 }
             }
-            Ask::Resolve(job, resolution) => self.resolve(*job, resolution, now.boot),
+            Ask::Resolve(job, resolution) => self.resolve(*job, resolution, now),
             Ask::Pause(folder) => Ok(self.pause(folder, true, now)),
             Ask::Resume(folder) => Ok(self.pause(folder, false, now)),
-            Ask::Retry(job) => self.retry(*job, now.boot),
-            Ask::Cancel(job) => self.cancel(*job, now.boot),
+            Ask::Retry(job) => self.retry(*job, now),
+            Ask::Cancel(job) => self.cancel(*job, now),
             Ask::Bump(job) => self.bump(*job, now),
         };
         let done = result.is_ok();
@@ -78,16 +78,19 @@ impl Board {
             task.was_held = true;
             if !paused {
                 task.not_before = now.boot;
+                task.job.failing_since = None;
+                task.failing = None;
             }
         }
         if !paused {
             self.gates.probe_all_now(now.boot);
             self.gates.rest_over(now.boot);
+            self.queue.held_until(now.wall);
         }
         if paused { "paused".into() } else { "resumed".into() }
     }
 
-    fn retry(&mut self, job: Job, now: Boot) -> Result<String, String> {
+    fn retry(&mut self, job: Job, now: Now) -> Result<String, String> {
         let (id, state) = (job.id, job.stage.state());
         if !matches!(job.stage, Stage::Failed | Stage::Cancelled | Stage::Skipped) {
             return Err(format!(
@@ -107,7 +110,7 @@ impl Board {
         Ok(format!("job {} is queued again", id.0))
     }
 
-    fn cancel(&mut self, job: Job, now: Boot) -> Result<String, String> {
+    fn cancel(&mut self, job: Job, now: Now) -> Result<String, String> {
         let id = job.id;
         let state = self.current(&job).stage.state();
         match self.current(&job).stage {
@@ -122,7 +125,7 @@ impl Board {
         }
     }
 
-    fn resolve(&mut self, job: Job, resolution: Resolution, now: Boot) -> Result<String, String> {
+    fn resolve(&mut self, job: Job, resolution: Resolution, now: Now) -> Result<String, String> {
         let (id, state) = (job.id, job.stage.state());
         if !matches!(job.stage, Stage::Unresolved(_)) {
             return Err(format!("job {} is {state}; only unresolved jobs can be resolved", id.0));
@@ -154,7 +157,7 @@ impl Board {
         }
         let waits = matches!(self.current(&job).stage, Stage::Queued) && !self.tasks.contains_key(&id);
         self.queue.remove(id);
-        self.step_of(job, Step::Bumped, now.boot);
+        self.step_of(job, Step::Bumped, now);
         if let Some(task) = self.tasks.get_mut(&id) {
             task.not_before = now.boot;
         }
@@ -170,7 +173,7 @@ impl Board {
     }
 
     /// Takes a step for a job whether or not it was on the board.
-    fn step_of(&mut self, job: Job, step: Step, now: Boot) {
+    fn step_of(&mut self, job: Job, step: Step, now: Now) {
         let id: JobId = job.id;
         self.tasks.entry(id).or_insert_with(|| Task::new(job, now));
         self.step(id, step, Context::default(), false);

@@ -1,6 +1,7 @@
 //! A job on the board, and what it could do next.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::super::answer::FileId;
 use super::super::job::{Deadline, Doubt, Job, PlannedPart, Reason, Session, Stage};
@@ -10,6 +11,9 @@ use super::{Context, Kind, Limits};
 
 /// So many Uploads at most are given up for Parts whose answers were lost.
 const LOST_PARTS: u32 = 10;
+
+/// No job is put off for longer: the longest that a server's wish is believed.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// A job that is being worked on.
 #[derive(Debug)]
@@ -43,8 +47,12 @@ pub(super) struct Task {
     pub(super) inquiry: Option<Reason>,
     /// When the list of Files was first looked at.
     pub(super) searching_since: Option<Boot>,
-    /// The one File that the last look found, and could not read.
-    pub(super) single: Option<FileId>,
+    /// The one File that looks at the list found, and could not read, and since when.
+    pub(super) single: Option<(FileId, Boot)>,
+    /// When complete was sent last, as far as this run knows.
+    pub(super) completed_at: Option<Boot>,
+    /// Since when it fails without progress, on the clock that nobody sets.
+    pub(super) failing: Option<Boot>,
     /// The request of a person that waits for an operation.
     pub(super) request: Option<i64>,
     /// The server took a Part of this session in this run, so its Upload is known to live.
@@ -76,8 +84,10 @@ pub(super) enum Next {
 }
 
 impl Task {
-    pub(super) fn new(job: Job, now: Boot) -> Task {
+    pub(super) fn new(job: Job, now: Now) -> Task {
         Task {
+            failing: job.failing_since.map(|since| now.boot_at(since).min(now.boot)),
+            completed_at: None,
             job,
             opened: None,
             created: Context::default(),
@@ -85,8 +95,8 @@ impl Task {
             under_way: HashSet::new(),
             verified: false,
             committed: false,
-            met: now,
-            opened_at: now,
+            met: now.boot,
+            opened_at: now.boot,
             doubted_at: None,
             lost_part: false,
             named: None,
@@ -103,13 +113,18 @@ impl Task {
     /// A job that was open when the service started. Its row is on disk, so nothing is awaited for it; what it had under
     /// way may have been acted on.
     pub(super) fn resumed(mut job: Job, now: Now) -> Task {
+        // One that this run knew and lost sight of, as when its row was another than the board had.
         if let Stage::Completing(_, doubt @ Doubt::None) = &mut job.stage {
             *doubt = Doubt::MayHaveActed;
         }
-        let due = job.due.map_or(Boot(i64::MIN), |due| now.boot_at(due));
+        // What was put off under another calendar is not put off for years.
+        let due = job.due.map_or(Boot(i64::MIN), |due| now.boot_at(due).min(now.boot + LONGEST_WAIT));
+        // Time in which nobody tried does not count.
+        job.failing_since = None;
         let committed = matches!(job.stage, Stage::Completing(..));
         let doubted_at = committed.then_some(now.boot);
-        let new = Task::new(job, now.boot);
+        let completed_at = committed.then_some(now.boot);
+        let new = Task { completed_at, ..Task::new(job, now) };
         Task { not_before: due, committed, doubted_at, lost_part: true, was_held: true, ..new }
     }
 
@@ -236,6 +251,8 @@ impl Task {
         self.inquiry = None;
         self.searching_since = None;
         self.single = None;
+        self.completed_at = None;
+        self.failing = None;
     }
 }
 

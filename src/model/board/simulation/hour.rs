@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::super::super::failure::{Failure, SourceFailure};
 use super::super::super::job::*;
+use super::super::super::time::Boot;
+use super::super::Work;
 use super::world::{MB, World};
 use super::{DAY, server_error};
 
@@ -191,4 +194,38 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_hour_that_was_lost_to_waits_is_not_the_links_fault() {
+    // Somebody has the file open for writing for six hours, after all of it was sent.
+    let open_until = std::cell::Cell::new(None::<Boot>);
+    let mut world = World::with_fault(1e8, move |work, _, _, now| {
+        if !matches!(work, Work::Verify { .. }) {
+            return None;
+        }
+        let until = open_until.get().unwrap_or(now.boot + 6 * Duration::from_secs(3600));
+        open_until.set(Some(until));
+        let message = "somebody has it open for writing".to_owned();
+        (now.boot < until).then_some(Failure::Source(SourceFailure::Unreachable { message }))
+    });
+    world.add(0, 50 * MB);
+    world.boot();
+    world.run(2 * DAY);
+    world.assert_all_stored();
+}
+
+#[test]
+fn a_machine_that_was_off_for_days_tries_again_before_it_gives_up() {
+    let mut world = World::with_fault(1e8, |_, _, _, now| {
+        // No link for the first ten minutes after each boot.
+        (now.boot < Boot(600_000)).then(|| Failure::Connect { message: "no route".into() })
+    });
+    world.now.boot = Boot(30_000);
+    world.add(0, 5 * MB);
+    world.boot();
+    world.run(2 * MINUTE);
+    world.reboot(5 * DAY);
+    world.run(DAY);
+    world.assert_all_stored();
 }

@@ -263,3 +263,39 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_file_that_the_server_never_puts_together_is_not_sent_for_ever() {
+    for status in [500, 504, 409] {
+        let mut world = World::with_fault(1e8, move |work, job, _, _| {
+            (matches!(work, Work::Complete { .. }) && job == Some(JobId(1))).then(|| refused(status))
+        });
+        world.add(0, 5 * MB);
+        world.boot();
+        // Others come and go beside it, so that it is no server's fault.
+        for _ in 0..200 {
+            world.run(Duration::from_secs(1800));
+            let id = world.add(0, 1000);
+            let job = world.rows[&id].clone();
+            world.apply(Event::Enqueued(job));
+        }
+        world.run(DAY);
+        let row = &world.rows[&JobId(1)];
+        assert_eq!(row.stage.state(), State::Failed, "{status}");
+        assert!(row.uploads <= 6, "{status}: {} Uploads", row.uploads);
+        assert_eq!(world.states().get(&State::Stored), Some(&200), "{status}");
+    }
+}
+
+#[test]
+fn a_complete_that_lands_after_the_hour_and_after_our_patience_makes_one_file() {
+    // Complete is sent in the last minute, and the server takes twelve minutes to put the file together.
+    let mut world = World::new(1000.0 * MB as f64 / 3500.0);
+    world.server.habits =
+        Habits { landing: Duration::from_secs(720), repeats_complete: false, ..Habits::default() };
+    world.add(0, 1000 * MB);
+    world.boot();
+    world.run(2 * DAY);
+    world.assert_all_stored();
+    assert_eq!(world.rows[&JobId(1)].uploads, 1);
+}
