@@ -162,7 +162,7 @@ impl Check<'_> {
             JobState::Stored if !named.is_some_and(|id| made.contains(&id)) => {
                 self.wrong(Some(case), format!("the row names {named:?}, and its bytes are in {made:?}"));
             }
-            JobState::Stored | JobState::Unresolved => {}
+            JobState::Stored | JobState::Unresolved | JobState::Completing => {}
             _ if !made.is_empty() => {
                 self.wrong(Some(case), format!("{made:?} exists and the job is {}", outcome(record)));
             }

@@ -43,21 +43,24 @@ async fn whatever_fails_there_is_one_file_or_a_reason() {
     assert!(!cases.is_empty(), "no case has the name that UPSPOOL_MATRIX says");
     let thief = Emulator::start().await.unwrap();
     let mut report = Report::default();
-    let mut running = futures_util::stream::iter(groups(cases).into_iter().map(|group| group.run(&thief)))
+    let count = cases.len();
+    let groups = groups(cases);
+    show(&format!("{count} cases in {} runs of the service", groups.len()));
+    let mut running = futures_util::stream::iter(groups.into_iter().map(|group| group.run(&thief)))
         .buffer_unordered(AT_ONCE);
     while let Some(one) = running.next().await {
+        one.violations.iter().for_each(|violation| show(violation));
         report.add(one);
     }
     drop(running);
     show(&report.table());
     let count = report.violations.len();
-    report.violations.truncate(40);
-    assert!(count == 0, "{count} violations\n\n{}", report.violations.join("\n\n"));
+    assert!(count == 0, "{count} violations, told above as they were found");
 }
 
-#[expect(clippy::print_stderr, reason = "the summary is what the matrix is run for")]
-fn show(table: &str) {
-    eprintln!("{table}");
+#[expect(clippy::print_stderr, reason = "what was found is what the matrix is run for")]
+fn show(text: &str) {
+    eprintln!("{text}\n");
 }
 
 fn chosen() -> Vec<Case> {

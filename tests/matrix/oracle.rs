@@ -28,6 +28,8 @@ impl Expected {
         match state {
             JobState::Stored => self.stored,
             JobState::Failed => self.failed,
+            // Until the Upload's hour is over nobody can know that it made nothing, if its cancel may have been heard.
+            JobState::Completing => RECONCILES && self.unresolved,
             JobState::Unresolved => self.unresolved,
             _ => false,
         }
