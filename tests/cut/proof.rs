@@ -26,8 +26,6 @@ const WRITES: &[&str] =
 /// fails the test.
 const NOT_SENT: &[(Operation, &str)] = &[
     (Operation::CreateFile, "files go through Uploads"),
-    (Operation::Get, "a File is known by the answer to complete"),
-    (Operation::Content, "nothing is read back"),
     (Operation::Delete, "no File is ever deleted"),
     (Operation::Unknown, "there is no such request"),
 ];

@@ -386,7 +386,7 @@ impl Board {
                 let ends = reconcile::ends_for_certain(
                     session.deadline,
                     task.met,
-                    task.completed_at,
+                    task.doubted_at,
                     self.limits.complete_timeout,
                 );
                 // Behind its end no repetition brings what the first complete did not.

@@ -83,6 +83,9 @@ pub(super) static WORKLOADS: &[Workload] = &[
                 let complete = Calls::of(Operation::Complete).filename(name).nth(1);
                 room.bench.emulator.fault(complete.meet(Action::drop(Point::After)));
             }
+            // A list that does not know sizes yet has the File asked for.
+            let unknown = Patch::default().null("/data/0/bytes");
+            room.bench.emulator.fault(Calls::of(Operation::List).meet(unknown));
         },
         ..PLAIN
     },
