@@ -111,6 +111,8 @@ pub struct Engine {
     folders: Folders,
     /// The last request that was taken up in this run.
     last_request: i64,
+    /// The last look found no request that waits.
+    nothing_asked: bool,
     /// A wait for the writer that took too long: nothing is taken up before it ends.
     flushing: Option<JoinHandle<()>>,
     /// A look at the whole store, since a read said that it is damaged.
@@ -134,6 +136,7 @@ impl Engine {
             sender,
             folders,
             last_request: 0,
+            nothing_asked: false,
             flushing: None,
             judging: None,
             outage: None,
@@ -387,6 +390,10 @@ impl Engine {
         self.parts.once.as_ref()?;
         let stuck = self.parts.hints.is_stuck();
         if !(self.parts.hints.is_idle() || stuck) || !self.messages.is_empty() {
+            return None;
+        }
+        // What was asked before the start may be to go on with what is paused.
+        if !self.nothing_asked {
             return None;
         }
         let board = &self.parts.board;

@@ -60,6 +60,7 @@ impl Engine {
         let (store, last) = (self.parts.store.clone(), self.last_request);
         let Some(rows) = self.read_soon(store.pending_requests(last)).await else { return };
         let rows = at_once(rows);
+        self.nothing_asked = rows.is_empty();
         // What the writer still holds of their jobs must be seen. Once for all of them: each is a sync of the disk.
         if rows.is_empty() || !self.flush_soon().await {
             return;
