@@ -19,8 +19,12 @@ use super::{aside, error, row};
 /// Rows copied by one statement where nothing is damaged.
 const CHUNK: i64 = 4096;
 
-/// Statements that may fail: each takes some tens of microseconds, and whoever waits wants an end.
-const MOST_FAILURES: u64 = 400_000;
+/// Statements that may fail for each table: where nothing can be read whoever waits wants an end after some seconds. Some
+/// hundred spoilt pages take fewer.
+const MOST_FAILURES: u64 = 20_000;
+
+/// No row takes less room on the disk, in bytes: what the numbers go up to where nothing says it.
+const SMALLEST_ROW: u64 = 64;
 
 /// What was copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,14 +53,15 @@ pub(super) async fn salvage(
     now: Wall,
 ) -> sqlx::Result<Salvaged> {
     let plan = Plan::of(&mut *to, new).await?;
+    let most = row::int(std::fs::metadata(from)?.len() / SMALLEST_ROW);
     let unreadable = match attach(&mut *to, from).await {
-        Ok(columns) => return copy_attached(to, columns, now).await,
+        Ok(columns) => return copy_attached(to, columns, most, now).await,
         Err(unreadable) => unreadable,
     };
     // As it is it cannot be opened; perhaps it can with the first pages of a new one.
     let copy = plan.copy(from, &aside::with_end(new, "-old"))?;
     let salvaged = match attach(&mut *to, &copy).await {
-        Ok(columns) => copy_attached(to, columns, now).await,
+        Ok(columns) => copy_attached(to, columns, most, now).await,
         Err(_) => Ok(Salvaged { unreadable: Some(unreadable), ..Salvaged::default() }),
     };
     transplant::clear(&copy)?;
@@ -82,20 +87,30 @@ async fn detach(to: &mut SqliteConnection) -> sqlx::Result<()> {
     sqlx::query("-- detach_old\nDETACH old").execute(to).await.map(|_| ())
 }
 
-async fn copy_attached(to: &mut SqliteConnection, columns: String, now: Wall) -> sqlx::Result<Salvaged> {
-    let salvaged = copy_all(&mut *to, columns, now).await;
+async fn copy_attached(
+    to: &mut SqliteConnection,
+    columns: String,
+    most: i64,
+    now: Wall,
+) -> sqlx::Result<Salvaged> {
+    let salvaged = copy_all(&mut *to, columns, most, now).await;
     detach(to).await?;
     salvaged
 }
 
-async fn copy_all(to: &mut SqliteConnection, columns: String, now: Wall) -> sqlx::Result<Salvaged> {
-    folders(to).await?;
-    let last = last(to, "jobs").await;
+async fn copy_all(
+    to: &mut SqliteConnection,
+    columns: String,
+    most: i64,
+    now: Wall,
+) -> sqlx::Result<Salvaged> {
+    folders(to, most).await?;
+    let last = last(to, "jobs", most).await;
     let jobs = Copy { table: "jobs", key: "id", columns, only: "" };
     let lost = jobs.copy(to, last).await?;
     for (table, key) in [("uploads", "job"), ("parts", "job"), ("history", "id")] {
         let Ok(columns) = columns_of_both(to, table).await else { continue };
-        let last = if key == "job" { last } else { self::last(to, table).await };
+        let last = if key == "job" { last } else { self::last(to, table, most).await };
         let rest = Copy { table, key, columns, only: " AND job IN (SELECT id FROM main.jobs)" };
         rest.copy(to, last).await?;
     }
@@ -152,9 +167,9 @@ impl Copy {
 }
 
 /// The folders, by the table or else by what the index on their paths holds.
-async fn folders(to: &mut SqliteConnection) -> sqlx::Result<()> {
+async fn folders(to: &mut SqliteConnection, most: i64) -> sqlx::Result<()> {
     if let Ok(columns) = columns_of_both(to, "folders").await {
-        let last = last(to, "folders").await;
+        let last = last(to, "folders", most).await;
         Copy { table: "folders", key: "id", columns, only: "" }.copy(to, last).await?;
     }
     let by_index = sqlx::query(
@@ -244,7 +259,7 @@ async fn columns_of_both(to: &mut SqliteConnection, table: &'static str) -> sqlx
 }
 
 /// The highest number that was ever given, as far as it can be told.
-async fn last(to: &mut SqliteConnection, table: &'static str) -> i64 {
+async fn last(to: &mut SqliteConnection, table: &'static str, most: i64) -> i64 {
     let given = sqlx::query_scalar("-- last_given\nSELECT seq FROM old.sqlite_sequence WHERE name = ?1")
         .bind(table)
         .fetch_optional(&mut *to)
@@ -258,7 +273,7 @@ async fn last(to: &mut SqliteConnection, table: &'static str) -> i64 {
         }
         (Ok(Some(given)), Err(_)) => given,
         // Neither the table that keeps it nor the end of this one can be read.
-        (_, Err(_)) => CHUNK * 256,
+        (_, Err(_)) => most,
     }
 }
 

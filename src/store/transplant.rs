@@ -49,15 +49,15 @@ impl Plan {
             _ => {}
         }
         let file = File::options().write(true).open(to)?;
-        let count = file.metadata()?.len() / self.page_size;
+        let there = file.metadata()?.len() / self.page_size;
+        // What was cut off may begin before the last of these.
+        let count = self.pages.iter().map(|(number, _)| *number).fold(there, u64::max);
         for (number, page) in &self.pages {
             let mut page = page.clone();
             if *number == 1 {
                 set_length(&mut page, u32::try_from(count).unwrap_or(u32::MAX));
             }
-            if *number <= count {
-                file.write_all_at(&page, (number - 1) * self.page_size)?;
-            }
+            file.write_all_at(&page, (number - 1) * self.page_size)?;
         }
         Ok(to.to_owned())
     }
