@@ -174,9 +174,11 @@ async fn serve(
     let (intake, hints, mut watch_task) =
         folders::watch(&config, &rows, store, &writer, &sender, &clock, &ended, &unwatch, &vitals)?;
     let board = Board::new(limits(&config), seed());
+    let caps = store.part_caps().await?;
     let engine = Engine::new(
         engine::Parts {
             board,
+            first: vec![Event::PartCaps(caps), Event::Folders(paused(&config, &rows)), Event::Resumed(open)],
             clock: clock.clone(),
             store: store.clone(),
             writer: writer.clone(),
@@ -188,11 +190,6 @@ async fn serve(
         messages,
         sender.clone(),
     );
-    // Before anything else is said, so that the board knows what is paused and open before it grants anything.
-    let caps = store.part_caps().await?;
-    for event in [Event::PartCaps(caps), Event::Folders(paused(&config, &rows)), Event::Resumed(open)] {
-        let _ = sender.send(engine::Message::Event(event)).await;
-    }
 
     let mut tasks = Tasks::default();
     tasks.spawn("intake", intake.run());

@@ -86,6 +86,9 @@ pub enum End {
 pub struct Parts {
     /// The decisions.
     pub board: Board,
+    /// What the board has to know before anything else is said, such as which folders are paused: a `resume` that was
+    /// asked before the start would find none.
+    pub first: Vec<Event>,
     /// The time.
     pub clock: Clock,
     /// For reading.
@@ -152,6 +155,9 @@ impl Engine {
         let mut health = self.parts.writer.health();
         let mut requests = tokio::time::interval(REQUESTS_EVERY);
         requests.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for event in std::mem::take(&mut self.parts.first) {
+            self.apply(event);
+        }
         let mut moved = tokio::time::interval(MOVED_EVERY);
         moved.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
