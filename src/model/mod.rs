@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod board;
+pub mod code;
 pub mod failure;
 pub mod file;
 pub mod job;
