@@ -84,7 +84,7 @@ pub(super) static WORKLOADS: &[Workload] = &[
                 room.bench.emulator.fault(complete.meet(Action::drop(Point::After)));
             }
             // A list that does not know sizes yet has the File asked for.
-            let unknown = Patch::default().null("/data/0/bytes");
+            let unknown = Patch::default().null("/data/0/bytes").null("/data/1/bytes");
             room.bench.emulator.fault(Calls::of(Operation::List).meet(unknown));
         },
         ..PLAIN
