@@ -203,3 +203,28 @@ async fn a_run_once_ends_when_what_is_half_sent_is_paused() {
     assert_eq!(bench.emulator.requests_of(Operation::Create).len(), 1, "the same Upload goes on");
     bench.assert_ledger_is_the_truth().await;
 }
+
+#[tokio::test]
+async fn what_was_asked_while_no_service_ran_is_done_at_the_next_start() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.once(&[]).await.0, 0, "there is a store to ask");
+    let ask = |arguments: &[&str]| {
+        let asked = bench.command(arguments).output().unwrap();
+        assert_eq!(asked.status.code(), Some(0), "{asked:?}");
+    };
+    // Again and again: what a service hears first at its start was left to chance.
+    for round in 1..=6 {
+        let name = format!("{round}.bin");
+        let path = bench.drop_file(&name, &noise(1000, round));
+        ask(&["pause"]);
+        assert_eq!(bench.once(&[]).await.0, 75, "round {round}");
+        assert_eq!(bench.record(&name).await.state, State::Queued, "round {round}");
+        // Two of one job: the second hangs on what came of the first.
+        ask(&["cancel", path.to_str().unwrap()]);
+        ask(&["retry", path.to_str().unwrap()]);
+        ask(&["resume"]);
+        let (code, printed, _) = bench.once(&[]).await;
+        assert_eq!(bench.record(&name).await.state, State::Stored, "round {round}: {code} {printed}");
+    }
+    bench.assert_ledger_is_the_truth().await;
+}
