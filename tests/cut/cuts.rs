@@ -83,18 +83,29 @@ pub struct Seen {
     pub requests: Vec<(Operation, Option<String>, u64, Vec<Point>)>,
 }
 
-/// All cuts of a run, from this sync on.
-pub fn all(run: usize, seen: &Seen, from: u64) -> Vec<Cut> {
+/// All cuts of a run. The syncs that commit nothing, those that make, open, fold and close the database, are the same in
+/// all runs: they are cut only where `house_too` says so.
+pub fn all(run: usize, seen: &Seen, house_too: bool) -> Vec<Cut> {
     let mut cuts = Vec::new();
-    for number in from..=seen.syncs.len() as u64 {
+    for ((_, committed), number) in seen.syncs.iter().zip(1..) {
+        if !house_too && committed.iter().all(|(what, _)| matches!(*what, "migration" | "folder")) {
+            continue;
+        }
         // After a sync without loss leaves the same files as before it: the kernel has them either way.
         for (after, loss) in [(false, Loss::None), (false, Loss::All), (false, Loss::Torn), (true, Loss::All)]
         {
+            if loss == Loss::Torn && number % 2 == 0 {
+                continue;
+            }
             cuts.push(Cut { run, place: Place::Sync { number, after }, loss });
         }
     }
     for (index, (operation, filename, nth, points)) in seen.requests.iter().enumerate() {
         for (place, point) in points.iter().enumerate() {
+            // Of a request that comes again the first stands for the others, until its work.
+            if *nth > 1 && order(*point) < order(Point::Before) {
+                continue;
+            }
             // Both at complete, on which it hangs whether there is a File; at the others in turn.
             let both = [Loss::None, Loss::All];
             let losses = match (operation, (index + place) % 2) {
@@ -161,17 +172,30 @@ fn order(point: Point) -> u8 {
 
 /// Pairs of cuts, one after the other in the same run: the second falls into the start that the first made necessary.
 pub fn pairs(run: usize, seen: &Seen) -> Vec<[Cut; 2]> {
-    let singles = all(run, seen, 1);
-    let syncs = seen.syncs.len() as u64;
+    let singles = all(run, seen, true);
+    let (syncs, requests): (Vec<&Cut>, Vec<&Cut>) =
+        singles.iter().partition(|cut| matches!(cut.place, Place::Sync { .. }));
     let mut pairs = Vec::new();
-    for (index, first) in singles.iter().enumerate().step_by(11) {
-        for second in [1, 2 + index as u64 % syncs.max(1)] {
-            let loss = if index % 2 == 0 { Loss::All } else { Loss::Torn };
-            let place = Place::Sync { number: second, after: index % 3 == 0 };
-            pairs.push([first.clone(), Cut { run, place, loss }]);
+    // What a kill left is in the kernel's memory and not on disk. The next start sees it, and must not act on it before it
+    // is: then the power goes.
+    for ((_, committed), number) in seen.syncs.iter().zip(1..) {
+        for (_, file) in committed.iter().filter(|(step, _)| matches!(*step, "completing" | "sent-whole")) {
+            let first = Cut { run, place: Place::Sync { number, after: false }, loss: Loss::None };
+            let filename = file.rsplit('/').next().map(str::to_owned);
+            let place =
+                Place::Request { operation: Operation::Complete, filename, nth: 1, point: Point::After };
+            pairs.push([first, Cut { run, place, loss: Loss::All }]);
         }
-        let request = singles.iter().skip(index).find(|cut| matches!(cut.place, Place::Request { .. }));
-        pairs.extend(request.map(|second| [first.clone(), second.clone()]));
+    }
+    for (index, first) in singles.iter().enumerate().step_by(11) {
+        let loss = if index % 2 == 0 { Loss::All } else { Loss::Torn };
+        let early = Cut { run, place: Place::Sync { number: 1, after: index % 3 == 0 }, loss };
+        pairs.push([first.clone(), early]);
+        for seconds in [&syncs, &requests] {
+            let second =
+                seconds.get(index * 5 % seconds.len().max(1)).map(|cut| Cut { loss, ..(*cut).clone() });
+            pairs.extend(second.map(|second| [first.clone(), second]));
+        }
     }
     pairs
 }

@@ -68,7 +68,11 @@ fn whatever_is_cut_the_promises_hold() {
     }
     let mut total = Total::default();
     let mut tasks = plan(&rehearsals, all);
-    eprint(&format!("{} planned, rehearsed in {:?}", tasks.len(), Clock::System.now().boot.since(began)));
+    let pairs = tasks.iter().filter(|task| task.cuts.len() > 1).count();
+    let at_syncs = |task: &&Task| matches!(task.cuts[0].place, Place::Sync { .. });
+    let syncs = tasks.iter().filter(|task| task.cuts.len() == 1).filter(at_syncs).count();
+    let requests = tasks.len() - pairs - syncs;
+    eprint(&format!("planned: {syncs} cuts at syncs, {requests} at requests, {pairs} pairs"));
     if let Some(wanted) = &wanted {
         tasks.retain(|task| task.name().contains(wanted.as_str()));
         assert!(!tasks.is_empty(), "no cut is called {wanted}");
@@ -114,12 +118,9 @@ fn plan(rehearsals: &[Rehearsal], all: bool) -> Vec<Task> {
     let mut tasks = Vec::new();
     for (workload, one) in rehearsals.iter().enumerate() {
         for (run, seen) in (1..).zip(&one.runs).skip(one.workload.cut_from - 1) {
-            // The making of the database is the same for all: one of them is cut there.
-            let makes =
-                |(_, committed): &(String, Vec<_>)| committed.iter().any(|(what, _)| *what == "migration");
-            let made = seen.syncs.iter().position(makes).filter(|_| workload > 0);
-            let from = made.map_or(1, |made| made as u64 + 2);
-            let singles = if all { cuts::all(run, seen, from) } else { cuts::few(run, seen, &mut known) };
+            let house_too = workload == 0 || one.workload.cuts_the_house;
+            let singles =
+                if all { cuts::all(run, seen, house_too) } else { cuts::few(run, seen, &mut known) };
             tasks.extend(singles.into_iter().map(|cut| Task { workload, cuts: vec![cut] }));
             if one.workload.twice {
                 let pairs = cuts::pairs(run, seen);

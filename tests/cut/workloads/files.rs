@@ -82,6 +82,7 @@ pub(super) static WORKLOADS: &[Workload] = &[
     },
     Workload {
         name: "touched",
+        cuts_the_house: true,
         begin: |room| room.put("large.bin", noise(3 * MIB + 110, 110), STORED),
         phases: &[
             Phase::Run(Some(During {
@@ -113,6 +114,7 @@ pub(super) static WORKLOADS: &[Workload] = &[
     },
     Workload {
         name: "checkpoint",
+        cuts_the_house: true,
         phases: &[
             Phase::Run(None),
             Phase::Do(|room| {

@@ -36,6 +36,8 @@ pub struct Workload {
     pub cut_from: usize,
     /// Whether an Upload that lives may be given up for a new one.
     pub restarts: bool,
+    /// Whether it is cut also where the store only opens, folds its log and closes.
+    pub cuts_the_house: bool,
     /// Whether it is also cut twice in a row.
     pub twice: bool,
 }
@@ -90,5 +92,6 @@ const PLAIN: Workload = Workload {
     phases: &[Phase::Run(None)],
     cut_from: 1,
     restarts: false,
+    cuts_the_house: false,
     twice: false,
 };

@@ -11,6 +11,7 @@ use crate::harness::noise;
 pub(super) static WORKLOADS: &[Workload] = &[
     Workload {
         name: "operator",
+        cuts_the_house: true,
         phases: &[
             Phase::Run(None),
             Phase::Do(|room| {
