@@ -236,14 +236,15 @@ impl<P: Future<Output = Failure>> Call<P> {
         self
     }
 
-    async fn answer<T>(
+    async fn answer<T: fmt::Debug>(
         self,
         limit: usize,
         understand: impl FnOnce(&[u8]) -> Result<T, String>,
     ) -> Result<(T, Facts), Failure> {
         // On the heap: the library's future is large, and callers keep many of these.
         let answer = Box::pin(exchange(self.request, self.patience, limit)).await;
-        answer.and_then(|answer| answer.understood(understand)).map_err(|failure| self.key.hidden_in(failure))
+        let answer = answer.and_then(|answer| self.key.absent_from(answer, understand));
+        answer.map_err(|failure| self.key.hidden_in(failure))
     }
 }
 

@@ -1,11 +1,14 @@
 //! The key: the header that carries it, and that it stands nowhere else.
 
+use std::fmt;
+
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::connect::ClientError;
+use super::exchange::Answer;
 use super::server::Auth;
-use crate::model::failure::Failure;
+use crate::model::failure::{Facts, Failure};
 
 /// Fewer bytes of a key than these are a coincidence, and give nothing away.
 const TELLING: usize = 8;
@@ -52,6 +55,25 @@ impl Key {
         failure
     }
 
+    /// What `understand` makes of an answer that does not repeat the key. An id or a status that did would be kept, listed
+    /// and logged.
+    pub(super) fn absent_from<T: fmt::Debug>(
+        &self,
+        mut answer: Answer,
+        understand: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> Result<(T, Facts), Failure> {
+        let key = self.secret.expose_secret();
+        // JSON can write any character by its number. A page of a list is long, and seldom looked at twice.
+        let may_repeat = contains(&answer.body, key.as_bytes()) || contains(&answer.body, b"\\u");
+        answer.facts.request_id.iter_mut().for_each(|text| self.hide(text));
+        answer.facts.rate_limits.iter_mut().for_each(|(_, text)| self.hide(text));
+        let (value, facts) = answer.understood(understand)?;
+        if may_repeat && key.len() >= TELLING && format!("{value:?}").contains(key) {
+            return Err(Failure::BadAnswer { facts, message: "it repeats the key".to_owned() });
+        }
+        Ok((value, facts))
+    }
+
     fn hide(&self, text: &mut String) {
         let key = self.secret.expose_secret();
         if key.len() < TELLING {
@@ -66,6 +88,10 @@ impl Key {
             text.push_str("[key]");
         }
     }
+}
+
+fn contains(body: &[u8], wanted: &[u8]) -> bool {
+    body.windows(wanted.len()).any(|window| window == wanted)
 }
 
 #[cfg(test)]
@@ -91,6 +117,24 @@ mod tests {
         ] {
             let failure = key.hidden_in(Failure::Transport { message: text.to_owned() });
             assert_eq!(failure, Failure::Transport { message: wanted.to_owned() });
+        }
+    }
+
+    #[test]
+    fn an_answer_that_repeats_the_key_is_none_however_it_is_written() {
+        let key = Key::new(Auth::ApiKey, "sk-0123456789".into()).ok().unwrap();
+        let understood = |body: &str| {
+            let facts = Facts { request_id: Some("sk-0123456789".into()), ..Facts::default() };
+            let answer = Answer { facts, body: body.as_bytes().to_vec() };
+            key.absent_from(answer, |body| {
+                serde_json::from_slice::<String>(body).map_err(|error| error.to_string())
+            })
+        };
+        let (text, facts) = understood(r#""file-\u0031""#).unwrap();
+        assert_eq!((text.as_str(), facts.request_id.as_deref()), ("file-1", Some("[key]")));
+        for body in [r#""sk-0123456789""#, r#""a sk-\u0030123456789 b""#] {
+            let refused = understood(body).unwrap_err();
+            assert!(!format!("{refused:?}").contains("sk-0123456789"), "{refused:?}");
         }
     }
 }

@@ -26,7 +26,7 @@ const MESSAGE: usize = 4096;
 const ID: usize = 512;
 const HEADER: usize = 256;
 
-const BODIES: [&str; 16] = [
+const BODIES: [&str; 17] = [
     r#"{"id":"upload_1","object":"upload","status":"pending","filename":"a.jsonl","bytes":11,"created_at":100,"expires_at":3700,"purpose":"batch"}"#,
     r#"{"id":"upload_1","object":"upload","status":"completed","filename":"a.jsonl","bytes":11,"created_at":100,"expires_at":3700,"purpose":"batch","file":{"id":"file-1","object":"file","bytes":11,"created_at":200,"filename":"a.jsonl","purpose":"batch","status":"processed"}}"#,
     r#"{"id":"upload_1","status":"cancelled","file":null}"#,
@@ -36,6 +36,7 @@ const BODIES: [&str; 16] = [
     r#"{"error":{"message":"Incorrect API key provided: sk-fuzz-0123456789abcdef.","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#,
     r#"{"error":{"message":"You exceeded your quota","type":"insufficient_quota","param":null,"code":"insufficient_quota"},"detail":{"message":"D","code":null}}"#,
     r#"{"error":{"code":"404","message":"Resource not found"}}"#,
+    r#"{"id":"sk-fuzz-0123456789abcdef","status":"sk-fuzz-\u0030123456789abcdef"}"#,
     r#"{"error":"words","code":7}"#,
     r#"{"detail":"Not Found"}"#,
     r#"[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]"#,
@@ -227,6 +228,7 @@ fn id(id: &str, input: &[u8]) {
         "{id:?} from {}",
         input.escape_ascii()
     );
+    assert!(!id.contains(KEY), "the key came back from {}", input.escape_ascii());
     assert!(!id.chars().any(char::is_control), "{id:?} from {}", input.escape_ascii());
 }
 
