@@ -143,9 +143,15 @@ impl Fault {
     fn reply(name: impl Into<String>, reply: Reply) -> Fault {
         let (seen, acts) = (seen_of(reply.status), reply.at == Point::After);
         let cut = matches!(reply.then, Then::Close | Then::Reset);
+        let stuck = reply.then == Then::Stay && reply.at == Point::Unread;
         let name = format!("{} at {:?}", name.into(), reply.at);
         let fault = Fault::new(name, reply, seen, acts);
-        if cut { fault.rough() } else { fault }
+        // The kernel takes a body that nobody reads, so that the client has sent all and uses the connection again.
+        match (cut, stuck) {
+            (true, _) => fault.rough(),
+            (_, true) => fault.rough().slow(),
+            _ => fault,
+        }
     }
 
     /// The status that it answers.
