@@ -256,6 +256,20 @@ impl Gates {
             .collect()
     }
 
+    /// A whole refusal came: whatever the server thinks of that request, it can be reached and works. Returns the hold that
+    /// this lifts.
+    pub(super) fn refused(&mut self, server: &str, status: u16) -> Option<Scope> {
+        // What is not among the answers that only the API gives may come from something that stands before it.
+        if !(400..500).contains(&status) || matches!(status, 401 | 403 | 404 | 405 | 407 | 408 | 413 | 429) {
+            return None;
+        }
+        let scope = Scope::Server(server.to_owned());
+        self.streaks.remove(&scope);
+        let away =
+            |hold: &Hold| matches!(hold.reason.code, Code::Network | Code::Stalled | Code::ServerError);
+        self.holds.get(&scope).is_some_and(away).then_some(scope)
+    }
+
     /// The server asked us to slow down.
     pub(super) fn slow_down(&mut self, account: &AccountName, until: Boot, running: usize, now: Boot) {
         let slots = (running / 2).max(1);

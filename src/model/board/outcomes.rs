@@ -38,6 +38,11 @@ impl Board {
                 self.lift(&scope, now);
             }
         }
+        if let Err(Failure::Refused { facts, .. }) = &outcome.result
+            && let Some(scope) = self.gates.refused(&server, facts.status)
+        {
+            self.lift(&scope, now);
+        }
         let was_probe = self.gates.holds().any(|(_, hold)| hold.is_probed_by(id));
         self.gates.probe_ended(id, !outcome.interrupted, now.boot);
         if running.kind == Kind::Probe {

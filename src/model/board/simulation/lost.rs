@@ -288,6 +288,21 @@ fn a_file_that_the_server_never_puts_together_is_not_sent_for_ever() {
 }
 
 #[test]
+fn a_refusal_shows_that_the_server_is_back_and_the_inquiry_goes_on_at_once() {
+    let mut world = World::new(1e8);
+    world.server.habits.repeats_complete = false;
+    lose(&mut world, 1, |work| matches!(work, Work::Complete { .. }));
+    for bytes in [500, 600, 5 * MB] {
+        world.add(0, bytes);
+    }
+    world.boot();
+    // Answers of several jobs were lost at once, which is a hold; its probe is a complete that the server refuses.
+    let took = world.run(DAY);
+    world.assert_all_stored();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
 fn a_complete_that_lands_after_the_hour_and_after_our_patience_makes_one_file() {
     // Complete is sent in the last minute, and the server takes twelve minutes to put the file together.
     let mut world = World::new(1000.0 * MB as f64 / 3500.0);
