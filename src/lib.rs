@@ -14,11 +14,12 @@
 //! 6. [`cli`] and [`status`], the two faces, look in. A command asks by a row of the store; what is true only now comes
 //!    over a socket.
 //!
-//! [`clock`] is the only place that reads time, [`text`] the one way in which names, sizes and times are written, and
+//! [`beneath`] opens what lies below a folder and nothing else, [`clock`] is the only place that reads time, [`text`] the one way in which names, sizes and times are written, and
 //! [`logging`] decides where the log goes. Imports point one way: faces, daemon, engine, hands, model. A test holds that.
 
 pub mod accounts;
 pub mod api;
+pub mod beneath;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -10,13 +10,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("text", &["model"]),
     ("clock", &["model"]),
+    // Below a folder, and nowhere else.
+    ("beneath", &[]),
     ("config", &["text"]),
     // The hands: the world, each its own part of it. No hand imports another.
     ("api", &["model", "text"]),
-    ("source", &["model", "text"]),
+    ("source", &["beneath", "model", "text"]),
     ("store", &["model", "text"]),
-    ("watch", &["model", "text", "clock"]),
-    ("engine", &["api", "source", "store", "watch", "model", "text", "clock"]),
+    ("watch", &["beneath", "model", "text", "clock"]),
+    ("engine", &["beneath", "api", "source", "store", "watch", "model", "text", "clock"]),
     // What puts the configuration and the rooms together.
     ("accounts", &["config", "api", "model", "text", "clock"]),
     ("logging", &["config", "model", "text", "clock"]),

@@ -14,13 +14,14 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{Advice, CWD, Mode, OFlags, fadvise, openat};
 use rustix::io::Errno;
 
+use crate::beneath::{self, Links};
 use crate::model::failure::SourceFailure;
 use crate::model::file::Fingerprint;
 
@@ -129,7 +130,7 @@ impl Place {
         match self {
             Place::Path(path) => openat(CWD, path, flags | OFlags::NOFOLLOW, Mode::empty()),
             Place::Following(path) => openat(CWD, path, flags, Mode::empty()),
-            Place::Beneath(root, relative) => open_beneath(root, relative, flags | OFlags::NOFOLLOW),
+            Place::Beneath(root, relative) => beneath::open(root, relative, flags, Links::None),
         }
     }
 
@@ -137,22 +138,6 @@ impl Place {
         // O_PATH: a look needs no right to read, and does not disturb whoever holds a lease.
         File::from(self.open(OFlags::PATH).map_err(opening)?).metadata().map_err(reading)
     }
-}
-
-/// Goes from directory to directory. `openat2` would do it in one call, but seccomp filters of older container engines
-/// refuse it.
-fn open_beneath(root: &Path, relative: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut at = openat(CWD, root, directory, Mode::empty())?;
-    let mut components = relative.components().peekable();
-    while let Some(component) = components.next() {
-        let Component::Normal(name) = component else { return Err(Errno::NOENT) };
-        if components.peek().is_none() {
-            return openat(&at, name, flags, Mode::empty());
-        }
-        at = openat(&at, name, directory | OFlags::NOFOLLOW, Mode::empty())?;
-    }
-    Err(Errno::NOENT)
 }
 
 fn opening(error: Errno) -> SourceFailure {
