@@ -27,6 +27,7 @@ pub mod daemon;
 pub mod engine;
 pub mod logging;
 pub mod model;
+pub mod record;
 pub mod source;
 pub mod status;
 pub mod store;

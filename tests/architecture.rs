@@ -18,7 +18,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("source", &["beneath", "model", "text"]),
     ("store", &["model", "text"]),
     ("watch", &["beneath", "model", "text", "clock"]),
-    ("engine", &["beneath", "api", "source", "store", "watch", "model", "text", "clock"]),
+    // A job as programs read it, the same everywhere.
+    ("record", &["store", "model", "text"]),
+    ("engine", &["beneath", "record", "api", "source", "store", "watch", "model", "text", "clock"]),
     // What puts the configuration and the rooms together.
     ("accounts", &["config", "api", "model", "text", "clock"]),
     ("logging", &["config", "model", "text", "clock"]),
@@ -34,8 +36,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "accounts", "logging", "config", "daemon", "status", "engine", "api", "store", "watch", "model",
-            "text", "clock",
+            "accounts", "logging", "config", "daemon", "status", "engine", "record", "api", "store", "watch",
+            "model", "text", "clock",
         ],
     ),
     // Nobody imports cli but main.

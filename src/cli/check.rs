@@ -6,12 +6,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::failure::{FAILED, Failure};
-use super::json::SCHEMA;
 use super::online::{Trial, try_account};
 use super::output::{Output, Style};
 use super::survey::{FolderCheck, survey};
 use super::{Common, at};
 use crate::config::{Account, Config, PartSize};
+use crate::record::SCHEMA;
 use crate::store::{DATABASE, Store};
 use crate::text::{setting, shown, shown_bytes, size};
 

@@ -7,7 +7,6 @@ use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser;
 
 use super::failure::Failure;
-use super::json::{JobJson, waiting};
 use super::moment::{self, Moment, local_minute};
 use super::output::{Output, Style};
 use super::table::{Cell, Column, Table};
@@ -15,6 +14,7 @@ use super::{Common, at, target};
 use crate::clock::Clock;
 use crate::model::job::State;
 use crate::model::time::Wall;
+use crate::record::{JobJson, waiting};
 use crate::store::{Filter, Record};
 use crate::text::{shown, shown_bytes, size};
 

@@ -2,7 +2,7 @@
 //!
 //! What they share, in the order in which a command meets it: `at` says where the state directory is and opens the
 //! store; `target` finds the job or folder that an argument means; `moment` reads times; `asking` leaves a request and
-//! waits for its answer; `json` and `table` are the same record for programs and for people; `output` writes it;
+//! waits for its answer; `table` is a record for people, and [`crate::record`] the same for programs; `output` writes it;
 //! `failure` is how a command ends otherwise.
 //!
 //! No command changes a job or touches a watched folder: what is wanted is a request that the service takes up. The one
@@ -14,7 +14,6 @@ mod bump;
 mod cancel;
 mod check;
 mod failure;
-pub mod json;
 mod list;
 mod moment;
 mod online;

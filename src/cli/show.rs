@@ -6,7 +6,6 @@ use clap::Args;
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::json::{JobJson, waiting};
 use super::moment::local;
 use super::output::{Output, Style};
 use super::table::{Cell, Column, Table};
@@ -15,6 +14,7 @@ use super::{Common, at};
 use crate::clock::Clock;
 use crate::model::job::Code;
 use crate::model::time::Wall;
+use crate::record::{JobJson, waiting};
 use crate::store::{FinishState, HistoryRow, PartRow, Record, Store, UploadRow};
 use crate::text::{duration, rfc3339, shown, shown_bytes, size};
 

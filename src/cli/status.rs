@@ -6,13 +6,13 @@ use clap::Args;
 use serde::Serialize;
 
 use super::failure::{Failure, NO_SERVICE, say};
-use super::json::SCHEMA;
 use super::moment::local_of;
 use super::output::{Output, Style};
 use super::table::{Cell, Column, Table};
 use super::{Common, at};
 use crate::engine::live::{Live, LiveFolder};
 use crate::model::job::State;
+use crate::record::SCHEMA;
 use crate::status::ask;
 use crate::store::{Lock, Store};
 use crate::text::{count, duration, shown, shown_bytes, size};
