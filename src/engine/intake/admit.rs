@@ -1,0 +1,232 @@
+//! Files that have settled become jobs: known or another version, insert or nothing.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use tokio::task::spawn_blocking;
+use tracing::{info, warn};
+
+use super::{Folder, Intake};
+use crate::engine::Message;
+use crate::engine::vitals::Whereabouts;
+use crate::model::board::Event;
+use crate::model::file::{Digest, Fingerprint};
+use crate::model::job::{Code, FolderId, JobId, Reason, State, Subject};
+use crate::model::plan;
+use crate::model::settle::FolderKey;
+use crate::model::time::Now;
+use crate::model::watchdog::Await;
+use crate::source::Source;
+use crate::store::{self, Applied, Arrival, Candidate, Known, Write};
+use crate::text::{shown, size};
+
+/// A file that may be read now.
+pub(super) struct Settled {
+    pub(super) path: PathBuf,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) readable: bool,
+    /// It lay there when the folder was first watched.
+    pub(super) existed: bool,
+}
+
+impl Intake {
+    /// Makes jobs of files that have settled.
+    pub(super) async fn admit(&mut self, key: FolderKey, files: Vec<Settled>) {
+        let Some(folder) = self.folder(key).cloned() else { return };
+        let mut by_path: HashMap<PathBuf, Settled> = HashMap::new();
+        let mut asked = Vec::with_capacity(files.len());
+        for file in files {
+            asked.push((file.path.clone(), file.fingerprint));
+            by_path.insert(file.path.clone(), file);
+        }
+        self.here.at(Await::Store);
+        let Some(unknown) = self.unknown(folder.id, asked).await else { return };
+        let mut fresh = Vec::with_capacity(unknown.len());
+        for file in unknown {
+            let Some(settled) = by_path.remove(&file.path) else { continue };
+            // Touched while it is sent: whether its bytes are others the job itself finds out before complete.
+            let touched = |known: &Known| {
+                matches!(known.state, State::Uploading | State::Completing)
+                    && known.fingerprint.differs_in_times_only(&settled.fingerprint)
+            };
+            if file.known.as_ref().is_some_and(touched) {
+                continue;
+            }
+            let over = file.known.as_ref().map(|known| (known.job, known.state));
+            if let Some(known) = file.known.filter(|known| may_be_same(known, &settled)) {
+                self.compare(key, &folder, settled, known);
+                continue;
+            }
+            fresh.push((settled, over));
+        }
+        self.enqueue(&folder, fresh).await;
+    }
+
+    /// The files that the store does not have as they are. Waits until it can be read; the scan waits with it. None if it
+    /// never will be: then nothing of this is to become a job.
+    pub(super) async fn unknown(
+        &self,
+        folder: FolderId,
+        files: Vec<(PathBuf, Fingerprint)>,
+    ) -> Option<Vec<store::Seen>> {
+        let read = || self.parts.store.filter_unknown(folder, files.clone());
+        self.parts.writer.read("reading what is known", read).await
+    }
+
+    /// Makes jobs of files, each in the place of the row that it was found to differ from.
+    async fn enqueue(&mut self, folder: &Folder, files: Vec<(Settled, Option<(JobId, State)>)>) {
+        let mut writes = Vec::with_capacity(files.len());
+        for (settled, over) in files {
+            let candidate = Candidate { over, ..candidate(folder, &settled, self.parts.clock.now()) };
+            let (path, arrival) = (settled.path, candidate.arrival.clone());
+            writes.push((path, arrival, self.parts.writer.ask(Write::Enqueue(Box::new(candidate)))));
+        }
+        // All of them are queued by now, so they share a commit.
+        for (path, arrival, write) in writes {
+            self.here.at(Await::Commit);
+            let applied = write.await;
+            if let Ok(Applied::Known { .. }) = applied {
+                // Its row went on meanwhile, and what was found may not be true any more. The same version is dropped.
+                self.seen_again(folder.id, path);
+            } else if let Ok(Applied::Enqueued { job, replaced }) = applied {
+                if let Some((old, State::Queued)) = replaced {
+                    self.here.at(Await::Engine);
+                    // It waited unsent, and its row says that it is gone.
+                    let _ = self.parts.engine.send(Message::Event(Event::Dropped(old))).await;
+                }
+                tell(folder, &path, job.id, job.subject.fingerprint.bytes, &arrival);
+                if arrival == Arrival::Queued {
+                    let event = Message::Event(Event::Enqueued(*job));
+                    self.here.at(Await::Engine);
+                    // The engine is gone only when the service ends; the row stays.
+                    let _ = self.parts.engine.send(event).await;
+                } else if let Some(once) = &self.parts.once {
+                    let _ = once.send(job.id);
+                }
+            }
+        }
+    }
+
+    /// Reads a file that looks different from its row, beside everything else: it may be 8 GiB.
+    fn compare(&mut self, key: FolderKey, folder: &Folder, settled: Settled, known: Known) {
+        let (root, store) = (folder.path.clone(), self.parts.store.clone());
+        let here = self.parts.vitals.enter(shown(&root.join(&settled.path)));
+        let writer = self.parts.writer.clone();
+        self.compares.spawn(async move {
+            here.at(Await::Store);
+            let ranges = writer.read("reading digests", || store.ranges_of(known.job)).await;
+            let same = match ranges {
+                Some(ranges) => Some(is_same_content(ranges, root, &settled, &here).await),
+                // What cannot be read says nothing of the file: it is not another one for that.
+                None => None,
+            };
+            (key, settled, known, same)
+        });
+    }
+
+    pub(super) async fn compared(
+        &mut self,
+        key: FolderKey,
+        settled: Settled,
+        known: &Known,
+        same: Option<bool>,
+    ) {
+        if same == Some(true) {
+            self.parts.writer.send(Write::SameVersion { job: known.job, fingerprint: settled.fingerprint });
+        } else if let Some(folder) = self.folder(key).filter(|_| same == Some(false)).cloned() {
+            self.enqueue(&folder, vec![(settled, Some((known.job, known.state)))]).await;
+        }
+    }
+}
+
+/// Whether it is worth reading.
+fn may_be_same(known: &Known, settled: &Settled) -> bool {
+    known.fingerprint.bytes == settled.fingerprint.bytes && settled.readable
+}
+
+/// Whether a file has the bytes that were sent of its row.
+async fn is_same_content(
+    ranges: Vec<(Range<u64>, Digest)>,
+    root: PathBuf,
+    settled: &Settled,
+    here: &Whereabouts,
+) -> bool {
+    let covered: u64 = ranges.iter().map(|(range, _)| range.end - range.start).sum();
+    if covered != settled.fingerprint.bytes || covered == 0 {
+        return false;
+    }
+    let path = settled.path.clone();
+    here.at(Await::Opening);
+    let Ok(Ok(source)) = spawn_blocking(move || Source::open_beneath(&root, &path)).await else {
+        return false;
+    };
+    let source = source.counted_by(here.moved());
+    here.at(Await::Comparing);
+    for (range, digest) in ranges {
+        if source.digest_of(range).await.ok() != Some(digest) {
+            return false;
+        }
+    }
+    // Else another version was read than the one that settled.
+    source.is(&settled.fingerprint).is_ok()
+}
+
+fn candidate(folder: &Folder, settled: &Settled, now: Now) -> Candidate {
+    let refused =
+        |code, message: String| Arrival::Failed { reason: Reason::local(code, message), finish: false };
+    let bytes = settled.fingerprint.bytes;
+    let arrival = if settled.existed {
+        Arrival::Skipped
+    } else if !settled.readable {
+        refused(Code::FileUnreadable, "the service's user may not read it".into())
+    } else if bytes == 0 {
+        refused(Code::FileEmpty, "it has no bytes".into())
+    } else if bytes > plan::MAX_FILE_BYTES {
+        refused(Code::FileTooLarge, format!("{} ({bytes} bytes) is more than 8 GiB", size(bytes)))
+    } else {
+        Arrival::Queued
+    };
+    Candidate {
+        subject: Subject {
+            folder: folder.id,
+            path: settled.path.clone(),
+            fingerprint: settled.fingerprint,
+            filename: plan::sent_name(&settled.path),
+            purpose: folder.purpose.clone(),
+            mime_type: folder.mime_type.clone().unwrap_or_else(|| plan::mime_type(&settled.path)),
+            expires_after: folder.expires_after,
+            account: folder.account.clone(),
+        },
+        base_url: folder.base_url.clone(),
+        project: folder.project.clone(),
+        found_at: now.wall,
+        arrival,
+        warnings: Vec::new(),
+        replaces: None,
+        over: None,
+    }
+}
+
+fn tell(folder: &Folder, path: &Path, job: JobId, bytes: u64, arrival: &Arrival) {
+    let (job, name, path) = (job.0, folder.name.as_str(), shown(&folder.path.join(path)));
+    let account = folder.account.0.as_str();
+    match arrival {
+        Arrival::Queued => info!(event = "queued", job, folder = name, path, account, bytes, "queued"),
+        Arrival::Skipped => {
+            info!(event = "skipped", job, folder = name, path, account, bytes, "was there before")
+        }
+        Arrival::Failed { reason, .. } => warn!(
+            event = "failed",
+            job,
+            folder = name,
+            path,
+            account,
+            bytes,
+            code = reason.code.as_str(),
+            "failed: {}; {}",
+            reason.message,
+            reason.code.remedy()
+        ),
+    }
+}

@@ -1,0 +1,69 @@
+//! What the engine sees of intake, and asks of it.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+
+use crate::engine::Idle;
+use crate::engine::live::{LiveChanging, LiveFolder};
+use crate::model::job::FolderId;
+use crate::store::{Applied, WriteError};
+
+/// The engine's side of intake.
+#[derive(Clone, Debug)]
+pub struct Hints {
+    pub(super) again: mpsc::UnboundedSender<(FolderId, PathBuf)>,
+    /// Hints that were not taken up yet.
+    pub(super) owed: Arc<AtomicUsize>,
+    pub(super) idle: Idle,
+    /// What is not settled has been waited for, for long.
+    pub(super) stuck: Arc<AtomicBool>,
+    pub(super) seen: Arc<Mutex<Seen>>,
+}
+
+/// What people are shown of folders.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Each folder.
+    pub folders: Vec<LiveFolder>,
+    /// Some files that have not settled.
+    pub changing: Vec<LiveChanging>,
+    /// How many have not.
+    pub changing_count: u64,
+}
+
+impl Hints {
+    /// Has the file looked at again, once what is known of it is `written`: until then it would be taken for what it was.
+    pub fn look_again(
+        &self,
+        folder: FolderId,
+        path: PathBuf,
+        written: impl Future<Output = Result<Applied, WriteError>> + Send + 'static,
+    ) {
+        self.owed.fetch_add(1, Ordering::SeqCst);
+        let again = self.again.clone();
+        tokio::spawn(async move {
+            // Only a writer that ends with the service fails to do nothing.
+            let _ = written.await;
+            // Intake ends only with the service.
+            let _ = again.send((folder, path));
+        });
+    }
+
+    /// Whether each folder was scanned once and nothing that was seen waits to become a job.
+    pub fn is_idle(&self) -> bool {
+        self.owed.load(Ordering::SeqCst) == 0 && *self.idle.borrow()
+    }
+
+    /// Whether each folder was scanned once, and all that is left are files that are written to for long.
+    pub fn is_stuck(&self) -> bool {
+        self.owed.load(Ordering::SeqCst) == 0 && self.stuck.load(Ordering::SeqCst)
+    }
+
+    /// What people are shown.
+    pub fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

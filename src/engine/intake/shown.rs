@@ -1,0 +1,94 @@
+//! What people are shown of folders, in the log and by `status`.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::Intake;
+use crate::engine::live::{LiveChanging, LiveFolder};
+use crate::model::job::Code;
+use crate::model::settle::{FolderKey, Quiet, Why};
+use crate::text::shown;
+use crate::watch::FolderState;
+
+/// Changing files that are shown to people at most.
+const SHOWN: usize = 100;
+
+/// How often what is shown to people is made anew.
+const SHOW_EVERY: Duration = Duration::from_millis(500);
+
+impl Intake {
+    pub(super) fn state(&mut self, key: FolderKey, state: &FolderState) {
+        let Some(folder) = self.folder(key) else { return };
+        let (name, path) = (folder.name.clone(), shown(&folder.path));
+        if folder.settles_by_state {
+            match state {
+                FolderState::Events => self.parts.settle.set_rule(key, Quiet::DEFAULT),
+                FolderState::Polling { .. } | FolderState::Degraded { .. } => {
+                    self.parts.settle.set_rule(key, Quiet::POLLING);
+                }
+                FolderState::Missing { .. } => {}
+            }
+        }
+        let (word, why) = match state {
+            FolderState::Events => ("events", None),
+            FolderState::Polling { why, .. } => ("polling", Some(why.clone())),
+            FolderState::Degraded { why, .. } => ("degraded", Some(why.clone())),
+            FolderState::Missing { message } => ("missing", Some(message.clone())),
+        };
+        let words = why.as_deref().unwrap_or("watched by events");
+        match state {
+            FolderState::Missing { .. } => {
+                let code = Code::FolderMissing;
+                warn!(
+                    event = "folder-state",
+                    folder = name,
+                    path,
+                    state = word,
+                    code = code.as_str(),
+                    "{words}"
+                );
+            }
+            FolderState::Degraded { .. } => {
+                warn!(event = "folder-state", folder = name, path, state = word, "{words}");
+            }
+            _ => info!(event = "folder-state", folder = name, path, state = word, "{words}"),
+        }
+        self.change_live(key, |live| {
+            live.state = word.into();
+            live.why = why;
+        });
+    }
+
+    pub(super) fn change_live(&self, key: FolderKey, change: impl FnOnce(&mut LiveFolder)) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(live) = usize::try_from(key.0).ok().and_then(|index| seen.folders.get_mut(index)) {
+            change(live);
+        }
+    }
+
+    /// Makes the list of changing files anew, now and then.
+    pub(super) fn show(&mut self) {
+        let now = self.parts.clock.now().boot;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.changing_count = self.parts.settle.len() as u64;
+        let stale = self.parts.settle.is_empty() && !seen.changing.is_empty();
+        if !stale && now.since(self.shown_at) < SHOW_EVERY {
+            return;
+        }
+        self.shown_at = now;
+        let changing = self.parts.settle.changing().take(SHOWN).map(|file| LiveChanging {
+            folder: self.folder(file.folder).map(|folder| folder.name.clone()).unwrap_or_default(),
+            path: shown(file.path),
+            bytes: file.bytes,
+            why: match file.why {
+                Why::Changing => "changing".into(),
+                Why::OpenForWriting => "open-for-writing".into(),
+                Why::Unknown(message) => message,
+            },
+            seconds: now.since(file.since).as_secs(),
+        });
+        seen.changing = changing.collect();
+    }
+}
