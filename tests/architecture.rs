@@ -17,10 +17,18 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("api", &["model", "text"]),
     ("source", &["beneath", "model", "text"]),
     ("store", &["model", "text"]),
+    ("putaway", &["beneath", "model"]),
+    ("hook", &["text"]),
     ("watch", &["beneath", "model", "text", "clock"]),
     // A job as programs read it, the same everywhere.
     ("record", &["store", "model", "text"]),
-    ("engine", &["beneath", "record", "api", "source", "store", "watch", "model", "text", "clock"]),
+    (
+        "engine",
+        &[
+            "beneath", "record", "hook", "putaway", "api", "source", "store", "watch", "model", "text",
+            "clock",
+        ],
+    ),
     // What puts the configuration and the rooms together.
     ("accounts", &["config", "api", "model", "text", "clock"]),
     ("logging", &["config", "model", "text", "clock"]),

@@ -5,6 +5,7 @@ pub mod board;
 pub mod code;
 pub mod failure;
 pub mod file;
+pub mod finish;
 pub mod job;
 pub mod plan;
 pub mod policy;
