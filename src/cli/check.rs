@@ -10,7 +10,8 @@ use super::online::{Trial, try_account};
 use super::output::{Output, Style};
 use super::survey::{FolderCheck, survey};
 use super::{Common, at};
-use crate::config::{Account, Config, PartSize};
+use crate::config::{Account, Config, Faults, PartSize};
+use crate::daemon::folders::check_hooks;
 use crate::record::SCHEMA;
 use crate::store::{DATABASE, Store};
 use crate::text::{setting, shown, shown_bytes, size};
@@ -83,6 +84,10 @@ pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Fa
         let _ = writeln!(std::io::stderr(), "warning: {warning}");
     }
     config.check()?;
+    let unusable = check_hooks(&config);
+    if !unusable.is_empty() {
+        return Err(Faults(unusable).into());
+    }
     let check = look(&config, arguments.online).await?;
     let failed = check.accounts.iter().filter_map(|account| account.online.as_ref()).any(|trial| !trial.ok);
     let mut output = Output::new();
@@ -106,7 +111,7 @@ async fn look(config: &Config, online: bool) -> Result<CheckJson, Failure> {
     };
     let mut folders = Vec::new();
     for folder in &config.folders {
-        folders.push(survey(folder, store.as_ref()).await?);
+        folders.push(survey(&config, folder, store.as_ref()).await?);
     }
     let mut accounts = Vec::new();
     for account in config.accounts.values() {

@@ -1,4 +1,4 @@
-//! `retry`: puts jobs back into the queue.
+//! `retry`: puts jobs back into the queue, and does again what failed after the end of others.
 
 use std::ffi::OsString;
 
@@ -9,7 +9,7 @@ use super::failure::{FAILED, Failure};
 use super::output::Output;
 use super::{Common, at, target};
 use crate::engine::requests::kind;
-use crate::model::job::{JobId, State};
+use crate::model::job::{FolderId, JobId, State};
 use crate::store::{Filter, Store};
 use crate::text::count;
 
@@ -28,7 +28,7 @@ pub struct Arguments {
     /// Job numbers, or paths of files
     #[arg(required_unless_present = "failed", conflicts_with = "failed", value_name = "JOB|PATH")]
     jobs: Vec<OsString>,
-    /// All failed jobs
+    /// All failed jobs, and those whose receipt, move or hook failed
     #[arg(long)]
     failed: bool,
     /// With --failed: only of this folder, by its name or path
@@ -45,7 +45,13 @@ pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Fa
     }
     let state_dir = at::state_dir(common)?;
     let store = at::store(&state_dir).await?;
-    let jobs = failed(&store, arguments).await?;
+    let mut jobs = failed(&store, arguments).await?;
+    if arguments.code.is_none() {
+        let folder = folder_of(&store, arguments).await?;
+        // A job may be here twice: failed, and its file could not be moved.
+        let ends = store.badly_finished(folder).await?;
+        jobs.extend(ends.into_iter().filter(|job| !jobs.contains(job)).collect::<Vec<_>>());
+    }
     let requests: Vec<_> = jobs.iter().map(|job| about_job(kind::RETRY, *job)).collect();
     let answers = ask(&state_dir, &store, &requests).await?;
     let mut output = Output::new();
@@ -74,12 +80,17 @@ pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Fa
     Ok(code)
 }
 
+/// The folder that is meant, if one is.
+async fn folder_of(store: &Store, arguments: &Arguments) -> Result<Option<FolderId>, Failure> {
+    match &arguments.folder {
+        Some(folder) => Ok(Some(target::folder(store, folder).await?.id)),
+        None => Ok(None),
+    }
+}
+
 /// The failed jobs that are meant, oldest first, as they are to be sent.
 async fn failed(store: &Store, arguments: &Arguments) -> Result<Vec<JobId>, Failure> {
-    let folder = match &arguments.folder {
-        Some(folder) => Some(target::folder(store, folder).await?.id),
-        None => None,
-    };
+    let folder = folder_of(store, arguments).await?;
     let mut filter = Filter { states: vec![State::Failed], folder, limit: PAGE, ..Filter::default() };
     let mut jobs = Vec::new();
     loop {

@@ -11,8 +11,8 @@ use super::check::fact;
 use super::failure::Failure;
 use super::output::{Output, Style};
 use crate::clock::Clock;
-use crate::config::{Existing, Folder, WatchMode};
-use crate::daemon::folders::{quiet_of, spec_of};
+use crate::config::{AfterFailure, AfterUpload, Config, Existing, Folder, Receipt, WatchMode};
+use crate::daemon::folders::{excluded, quiet_of, spec_of};
 use crate::model::file::Fingerprint;
 use crate::model::job::FolderId;
 use crate::model::settle::FolderKey;
@@ -44,6 +44,14 @@ pub(super) struct FolderCheck {
     exclude: Vec<String>,
     hidden: bool,
     existing: &'static str,
+    /// `keep`, `delete`, or the directory.
+    after_upload: String,
+    /// `keep`, or the directory.
+    after_failure: String,
+    /// Where receipts are written; null: nowhere.
+    receipt: Option<String>,
+    on_stored: Vec<String>,
+    on_failed: Vec<String>,
     /// Whether nothing is sent from it until `upspool resume`, and why.
     paused: bool,
     paused_why: Option<String>,
@@ -63,9 +71,14 @@ pub(super) struct FolderCheck {
 }
 
 /// Looks at a folder and into it.
-pub(super) async fn survey(folder: &Folder, store: Option<&Store>) -> Result<FolderCheck, Failure> {
+pub(super) async fn survey(
+    config: &Config,
+    folder: &Folder,
+    store: Option<&Store>,
+) -> Result<FolderCheck, Failure> {
     let unusable = |why: String| Failure::said(format!("{}: {why}", shown(&folder.path)));
-    let spec = spec_of(FolderKey(0), folder, []).map_err(|error| unusable(error.to_string()))?;
+    let spec = spec_of(FolderKey(0), folder, excluded(config, folder))
+        .map_err(|error| unusable(error.to_string()))?;
     let row = match store {
         Some(store) => store.folders().await?.into_iter().find(|row| row.path == folder.path),
         None => None,
@@ -117,6 +130,22 @@ pub(super) async fn survey(folder: &Folder, store: Option<&Store>) -> Result<Fol
             Existing::Upload => "upload",
             Existing::Skip => "skip",
         },
+        after_upload: match &folder.after_upload {
+            AfterUpload::Keep => "keep".into(),
+            AfterUpload::Delete => "delete".into(),
+            AfterUpload::Move(to) => shown(&folder.path.join(to)),
+        },
+        after_failure: match &folder.after_failure {
+            AfterFailure::Keep => "keep".into(),
+            AfterFailure::Move(to) => shown(&folder.path.join(to)),
+        },
+        receipt: match &folder.receipt {
+            Receipt::None => None,
+            Receipt::Beside => Some("beside the file".into()),
+            Receipt::In(to) => Some(shown(&folder.path.join(to))),
+        },
+        on_stored: folder.on_stored.clone(),
+        on_failed: folder.on_failed.clone(),
         paused: row.as_ref().is_some_and(|row| row.paused),
         paused_why: row.as_ref().and_then(|row| row.paused_why.clone()),
         files: found.files,
@@ -188,6 +217,21 @@ impl FolderCheck {
         let exclude = if self.exclude.is_empty() { String::new() } else { patterns(&self.exclude) + ", " };
         fact(output, "  exclude", &format!("{exclude}{hidden}temporary names"))?;
         fact(output, "  existing", self.existing)?;
+        let fate = |fate: &str| match fate {
+            "keep" => "it stays".to_owned(),
+            "delete" => "it is deleted".to_owned(),
+            to => format!("it is moved to {to}"),
+        };
+        fact(output, "  after upload", &fate(&self.after_upload))?;
+        fact(output, "  after failure", &fate(&self.after_failure))?;
+        if let Some(receipt) = &self.receipt {
+            fact(output, "  receipt", receipt)?;
+        }
+        for (name, command) in [("  on stored", &self.on_stored), ("  on failed", &self.on_failed)] {
+            if !command.is_empty() {
+                fact(output, name, &patterns(command))?;
+            }
+        }
         if self.paused {
             let why = shown_bytes(self.paused_why.as_deref().unwrap_or("by the operator").as_bytes());
             fact(output, "  paused", &output.styled(Style::Yellow, &why))?;

@@ -46,6 +46,17 @@ pub(super) fn folder_path(text: &str) -> Check {
     Ok(())
 }
 
+/// A directory in the folder, by its path there, or an absolute one.
+pub(super) fn directory_in_or_out(path: &Path) -> Check {
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err("holds \"..\"".into());
+    }
+    if path.is_relative() && !path.components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err("is the folder itself".into());
+    }
+    Ok(())
+}
+
 /// What goes into a header as it stands.
 pub(super) fn header_word(text: &str) -> Check {
     if text.chars().all(|c| c.is_ascii_graphic()) {

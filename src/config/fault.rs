@@ -64,7 +64,8 @@ pub enum Place {
 }
 
 impl Fault {
-    pub(super) fn new(place: Place, key: impl Into<String>, message: impl Into<String>) -> Self {
+    /// One with the code `config-invalid`.
+    pub fn new(place: Place, key: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             code: "config-invalid",
             place,
@@ -74,7 +75,9 @@ impl Fault {
         }
     }
 
-    pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+    /// With a remedy.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = remedy.into();
         self
     }

@@ -10,16 +10,18 @@ use super::globs::Patterns;
 use super::layers::{Places, nearest};
 use super::raw::{AutoOr, RawFolder, RawReceipt};
 use super::settings::{
-    Account, AfterFailure, AfterUpload, DEFAULT_ACCOUNT, Existing, Folder, PURPOSES, Preflight, Receipt,
-    Settle, Store, WatchMode,
+    Account, AfterFailure, AfterUpload, DEFAULT_ACCOUNT, Existing, FinishPlaces, Folder, PURPOSES, Preflight,
+    Receipt, Settle, Store, WatchMode,
 };
 use super::units::Time;
 use super::validate::or;
+use crate::text::setting;
 
 /// The folders of the file. One without a path is left out; the schema has complained.
 pub(super) fn from_file(
     said: Vec<RawFolder>,
     accounts: &BTreeMap<String, Account>,
+    checksum: bool,
     places: &Places,
     faults: &mut Vec<Fault>,
     warnings: &mut Vec<Warning>,
@@ -43,9 +45,86 @@ pub(super) fn from_file(
             );
         }
         let Some(path) = said.path.clone() else { continue };
-        folders.extend(build(said, &path, place("path"), &place("purpose"), faults, warnings));
+        check_finish(&said, checksum, &place, faults, warnings);
+        let places = FinishPlaces { on_stored: place("on_stored"), on_failed: place("on_failed") };
+        let built = build(said, &path, place("path"), &place("purpose"), faults, warnings);
+        folders.extend(built.map(|folder| Folder { finish_places: places, ..folder }));
     }
     folders
+}
+
+/// What is to be done after the end of a job: whether it can be, and whether it is safe.
+fn check_finish(
+    said: &RawFolder,
+    checksum: bool,
+    place: &dyn Fn(&str) -> Place,
+    faults: &mut Vec<Fault>,
+    warnings: &mut Vec<Warning>,
+) {
+    let moved_to = |key: &'static str, to: Option<&PathBuf>| (key, to.cloned());
+    let after_upload = match &said.after_upload {
+        Some(AfterUpload::Move(to)) => Some(to),
+        _ => None,
+    };
+    let after_failure = match &said.after_failure {
+        Some(AfterFailure::Move(to)) => Some(to),
+        _ => None,
+    };
+    let receipts = match &said.receipt {
+        Some(RawReceipt::In { dir }) => Some(dir),
+        _ => None,
+    };
+    let directories = [
+        moved_to("after_upload", after_upload),
+        moved_to("after_failure", after_failure),
+        moved_to("receipt", receipts),
+    ];
+    for (key, directory) in directories {
+        let Some(directory) = directory else { continue };
+        if let Err(why) = checks::directory_in_or_out(&directory) {
+            let message = format!("{} {why}", directory.display());
+            faults.push(
+                Fault::new(place(key), format!("folder.{key}"), message)
+                    .remedy("say a directory in the folder, as \"done\", or an absolute one"),
+            );
+        }
+    }
+    if said.after_upload == Some(AfterUpload::Delete) {
+        let at = || (place("after_upload"), "folder.after_upload");
+        if !checksum {
+            let (place, key) = at();
+            faults.push(
+                Fault::new(place, key, "\"delete\" needs [upload] checksum = true: only then has the server said that it has these bytes")
+                    .remedy("take checksum = false out, or say { move = \"done\" }"),
+            );
+        }
+        let life = match (&said.expires_after, said.purpose.as_deref()) {
+            (Some(Time(life)), _) => Some(setting(*life)),
+            // By the server's own rule.
+            (None, Some("batch")) => Some("30days".to_owned()),
+            (None, _) => None,
+        };
+        if let Some(life) = life {
+            let (place, key) = at();
+            let message = format!(
+                "the File expires {life} after it is made, and with it the last copy of a deleted file"
+            );
+            warnings.push(Warning(Fault::new(place, key, message).remedy("{ move = \"done\" } keeps it")));
+        }
+    }
+    for (key, command) in [("on_stored", &said.on_stored), ("on_failed", &said.on_failed)] {
+        let Some(program) = command.as_ref().and_then(|command| command.first()) else { continue };
+        if !Path::new(program).is_absolute() {
+            faults.push(
+                Fault::new(
+                    place(key),
+                    format!("folder.{key}"),
+                    format!("\"{program}\" is not an absolute path"),
+                )
+                .remedy("name the program by its whole path; no shell reads this"),
+            );
+        }
+    }
 }
 
 /// The folder of `--watch DIR --purpose P`, with the defaults for all else.
@@ -112,6 +191,34 @@ pub(super) fn check_overlap(
             if folder.name == other.name {
                 let message = format!("\"{}\" is the name of {other_path} too", folder.name);
                 fault("folder.name", message, &format!("give {this_path} another name"));
+            }
+        }
+        for (key, target) in folder.targets() {
+            let (there, path) = (resolve(&target), target.display().to_string());
+            let held = reals.iter().zip(folders).find(|(real, _)| real.starts_with(&there));
+            if let Some((real, other)) = held {
+                let verb = if *real == there { "is" } else { "holds" };
+                fault(
+                    key,
+                    format!("{path} {verb} the folder {}", other.path.display()),
+                    "name a directory of its own",
+                );
+            }
+        }
+        for other in &folders[..index] {
+            if let (Receipt::In(here), Receipt::In(there)) = (&folder.receipt, &other.receipt)
+                && here.is_absolute()
+                && resolve(here) == resolve(there)
+            {
+                fault(
+                    "folder.receipt",
+                    format!(
+                        "{} takes the receipts of {} too, and files of one name would share one",
+                        here.display(),
+                        other.path.display()
+                    ),
+                    "give each folder a directory of its own",
+                );
             }
         }
         if !state_dir.as_os_str().is_empty() && here.starts_with(&state_real) {
@@ -188,6 +295,7 @@ fn build(
         on_failed: said.on_failed.unwrap_or_default(),
         hook_timeout: or(said.hook_timeout, Duration::from_secs(60)),
         place,
+        finish_places: FinishPlaces::default(),
     })
 }
 

@@ -36,12 +36,6 @@ static LATER: &[Later] = &[
     later("folder.follow_symlinks", |v| v.as_bool() != Some(false), "false"),
     later("folder.preflight", |v| v.as_str() != Some("off"), "\"off\""),
     later("folder.dedupe", |v| v.as_bool() != Some(false), "false"),
-    later("folder.after_upload", |v| v.as_str() != Some("keep"), "\"keep\""),
-    later("folder.after_failure", |v| v.as_str() != Some("keep"), "\"keep\""),
-    later("folder.receipt", |v| v.as_bool() != Some(false), "false"),
-    later("folder.on_stored", |v| v.as_array().is_none_or(|list| !list.is_empty()), "[]"),
-    later("folder.on_failed", |v| v.as_array().is_none_or(|list| !list.is_empty()), "[]"),
-    later("folder.hook_timeout", any, ""),
 ];
 
 /// The keys of a table.

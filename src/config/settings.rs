@@ -236,6 +236,53 @@ pub struct Folder {
     pub hook_timeout: Duration,
     /// Where `path` was said.
     pub place: Place,
+    /// Where the hooks were said.
+    pub finish_places: FinishPlaces,
+}
+
+/// Where hooks were said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FinishPlaces {
+    /// `on_stored`.
+    pub on_stored: Place,
+    /// `on_failed`.
+    pub on_failed: Place,
+}
+
+impl Default for FinishPlaces {
+    fn default() -> FinishPlaces {
+        FinishPlaces { on_stored: Place::Default, on_failed: Place::Default }
+    }
+}
+
+impl Folder {
+    /// Directories that files are moved to or receipts are written to, each with the key that names it, absolute. They are
+    /// not watched even where they lie in a folder.
+    pub fn targets(&self) -> Vec<(&'static str, PathBuf)> {
+        let mut targets = Vec::new();
+        if let AfterUpload::Move(to) = &self.after_upload {
+            targets.push(("folder.after_upload", self.path.join(to)));
+        }
+        if let AfterFailure::Move(to) = &self.after_failure {
+            targets.push(("folder.after_failure", self.path.join(to)));
+        }
+        if let Receipt::In(to) = &self.receipt {
+            targets.push(("folder.receipt", self.path.join(to)));
+        }
+        targets
+    }
+
+    /// The programs that are told of jobs, each with its key and where that was said.
+    pub fn hooks(&self) -> Vec<(&'static str, &str, &Place)> {
+        let hooks = [
+            ("folder.on_stored", &self.on_stored, &self.finish_places.on_stored),
+            ("folder.on_failed", &self.on_failed, &self.finish_places.on_failed),
+        ];
+        hooks
+            .into_iter()
+            .filter_map(|(key, command, place)| Some((key, command.first()?.as_str(), place)))
+            .collect()
+    }
 }
 
 /// How changes are noticed.

@@ -64,11 +64,12 @@ pub(super) fn validate(
     }
 
     let (state_dir, place) = state_dir(&raw, source.as_deref(), sources, overrides, places, faults);
+    let checksum = raw.upload.checksum.unwrap_or(true);
     let folders = match &overrides.watch {
         Some((path, purpose)) => {
             folders::from_flags(path, purpose, faults, &mut warnings).into_iter().collect()
         }
-        None => folders::from_file(raw.folder, &accounts, places, faults, &mut warnings),
+        None => folders::from_file(raw.folder, &accounts, checksum, places, faults, &mut warnings),
     };
     let store = Store { state_dir, keep_history: or(raw.store.keep_history, days(90)), place };
     folders::check_overlap(&folders, &store, folders::spelt, faults);

@@ -1,6 +1,6 @@
 //! What the watching hand and the intake are told of each folder, from its configuration and its row.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -10,9 +10,12 @@ use tracing::info;
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::engine::Message;
+use crate::engine::finish::Finish;
 use crate::engine::intake::{self, Existing, Intake};
 use crate::engine::vitals::Vitals;
+use crate::engine::{self, Message};
+use crate::hook;
+use crate::model::finish::{self, Fate, Plan};
 use crate::model::job::{AccountName, JobId};
 use crate::model::settle::{FolderKey, Quiet, Settle};
 use crate::store::{FolderRow, Store, Writer};
@@ -49,15 +52,14 @@ pub(super) fn watch(
     clock: &Clock,
     once: &Option<mpsc::UnboundedSender<JobId>>,
     unwatch: &CancellationToken,
+    finish: &Finish,
     vitals: &Arc<Vitals>,
 ) -> Result<(Intake, intake::Hints, JoinHandle<()>), PatternError> {
     let mut settle = Settle::new();
     let (mut specs, mut folders) = (Vec::new(), Vec::new());
     for ((key, folder), row) in (0u32..).map(FolderKey).zip(&config.folders).zip(rows) {
         settle.set_rule(key, quiet_of(folder, folder.watch != config::WatchMode::Poll));
-        let inner =
-            config.folders.iter().filter(|other| other.path != folder.path).map(|other| other.path.clone());
-        specs.push(spec_of(key, folder, std::iter::once(config.store.state_dir.clone()).chain(inner))?);
+        specs.push(spec_of(key, folder, excluded(config, folder))?);
         let account = config.accounts.get(&folder.account);
         folders.push(intake::Folder {
             id: row.id,
@@ -94,9 +96,66 @@ pub(super) fn watch(
         engine: engine.clone(),
         clock: clock.clone(),
         once: once.clone(),
+        finish: finish.clone(),
         vitals: vitals.clone(),
     });
     Ok((intake, hints, task))
+}
+
+/// Directories that are not part of a folder even if they lie in it: the state, other folders, and whatever the service
+/// itself fills.
+pub fn excluded(config: &Config, folder: &config::Folder) -> Vec<PathBuf> {
+    let others =
+        config.folders.iter().filter(|other| other.path != folder.path).map(|other| other.path.clone());
+    let targets = config.folders.iter().flat_map(config::Folder::targets).map(|(_, target)| target);
+    std::iter::once(config.store.state_dir.clone()).chain(others).chain(targets).collect()
+}
+
+/// What a folder wants done with jobs that ended.
+pub fn plan_of(folder: &config::Folder) -> Plan {
+    let place = |to: &PathBuf| match to.is_absolute() {
+        true => finish::Place::At(to.clone()),
+        false => finish::Place::InFolder(to.clone()),
+    };
+    Plan {
+        after_upload: match &folder.after_upload {
+            config::AfterUpload::Keep => Fate::Keep,
+            config::AfterUpload::Delete => Fate::Delete,
+            config::AfterUpload::Move(to) => Fate::Move(place(to)),
+        },
+        after_failure: match &folder.after_failure {
+            config::AfterFailure::Keep => Fate::Keep,
+            config::AfterFailure::Move(to) => Fate::Move(place(to)),
+        },
+        receipt: match &folder.receipt {
+            config::Receipt::None => finish::Receipt::None,
+            config::Receipt::Beside => finish::Receipt::Beside,
+            config::Receipt::In(to) => finish::Receipt::In(place(to)),
+        },
+        on_stored: folder.on_stored.clone(),
+        on_failed: folder.on_failed.clone(),
+        hook_timeout: folder.hook_timeout,
+    }
+}
+
+/// The programs that may not be run as they are; one fault each.
+pub fn check_hooks(config: &Config) -> Vec<config::Fault> {
+    let hooks = config.folders.iter().flat_map(config::Folder::hooks);
+    hooks
+        .filter_map(|(key, program, place)| {
+            let why = hook::check(Path::new(program)).err()?;
+            Some(config::Fault::new(place.clone(), key, why.to_string()))
+        })
+        .collect()
+}
+
+/// What the end of jobs has to know of each folder.
+pub(super) fn finish(config: &Config, rows: &[FolderRow]) -> Finish {
+    let folders = config.folders.iter().zip(rows).map(|(folder, row)| {
+        let (name, path, plan) = (folder.name.clone(), folder.path.clone(), plan_of(folder));
+        (row.id, engine::finish::Folder { name, path, plan })
+    });
+    Finish::new(folders.collect())
 }
 
 /// What the watching hand has to know of a folder; `others` are directories that are not part of it.

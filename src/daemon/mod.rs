@@ -36,6 +36,7 @@ use crate::accounts::{self, AccountError};
 use crate::api::Client;
 use crate::clock::{self, Clock};
 use crate::config::{self, Config};
+use crate::engine::finish::{self, Finisher};
 use crate::engine::intake::Existing;
 use crate::engine::operations::{DRAIN, Operations};
 use crate::engine::{self, End, Engine, MESSAGES};
@@ -52,6 +53,9 @@ const LAST_COMMIT: Duration = Duration::from_secs(10);
 
 /// How long PID 1 may take to hear that the service ends.
 const LAST_NOTICE: Duration = Duration::from_secs(1);
+
+/// What the log calls the task that does what is left after the end of jobs.
+const FINISHER: &str = "end of jobs";
 
 /// What the log calls the task that prints.
 const PRINTER: &str = "list of what ended";
@@ -116,6 +120,10 @@ impl Error {
 /// See [`Error`].
 pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
     config.check()?;
+    let unusable = folders::check_hooks(&config);
+    if !unusable.is_empty() {
+        return Err(config::Faults(unusable).into());
+    }
     for warning in &config.warnings {
         warn!(event = "config-warning", "{warning}");
     }
@@ -171,8 +179,18 @@ async fn serve(
     let operations =
         Arc::new(Operations::new(clients.clone(), folders, clock.clone(), store.clone(), writer.clone()));
     let vitals = operations.vitals().clone();
+    let finish = folders::finish(&config, &rows);
     let (intake, hints, mut watch_task) =
-        folders::watch(&config, &rows, store, &writer, &sender, &clock, &ended, &unwatch, &vitals)?;
+        folders::watch(&config, &rows, store, &writer, &sender, &clock, &ended, &unwatch, &finish, &vitals)?;
+    let finisher = Finisher::new(finish::Parts {
+        finish: finish.clone(),
+        store: store.clone(),
+        writer: writer.clone(),
+        clock: clock.clone(),
+        hints: hints.clone(),
+        vitals: vitals.clone(),
+        once: options.once,
+    });
     let board = Board::new(limits(&config), seed());
     let caps = store.part_caps().await?;
     let engine = Engine::new(
@@ -185,6 +203,7 @@ async fn serve(
             operations,
             folders: rows.iter().map(|row| (row.id, row.name.clone())).collect(),
             hints,
+            finish,
             once: ended,
         },
         messages,
@@ -203,6 +222,8 @@ async fn serve(
     );
     let mut printer = tokio::spawn(once::print(store.clone(), endings));
     let mut engine_task = tokio::spawn(engine.run(stop.clone(), DRAIN));
+    let finished = stop.child_token();
+    let mut finish_task = tokio::spawn(finisher.run(finished.clone(), DRAIN));
     info!(event = "ready", version = env!("CARGO_PKG_VERSION"), folders = rows.len(), "ready");
 
     let timeout = async {
@@ -225,6 +246,7 @@ async fn serve(
         fault = ears.ended() => Err(fault),
         fault = ended_early(&mut writer_task, "writer") => Err(fault),
         fault = ended_early(&mut watch_task, "watching") => Err(fault),
+        fault = ended_early(&mut finish_task, FINISHER), if !stop.is_cancelled() => Err(fault),
         // It ends when nobody can tell it of jobs any more: long after, or in a run that prints nothing.
         fault = ended_early(&mut printer, PRINTER), if options.once => Err(fault),
         fault = damage::found(store, writer.health()) => {
@@ -245,6 +267,9 @@ async fn serve(
     // The writer commits what waits and ends when the last that writes has gone.
     tasks.end().await;
     end(engine_task).await;
+    finished.cancel();
+    let _ = tokio::time::timeout(DRAIN, &mut finish_task).await;
+    end(finish_task).await;
     end(watch_task).await;
     let health = writer.health();
     drop(writer);

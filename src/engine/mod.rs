@@ -4,6 +4,7 @@
 //! - `operations`: performs one granted operation and returns its outcome;
 //! - `search`: looks for the File that an Upload may have become;
 //! - `intake`: files that were seen become jobs: settle, known or not, enqueue;
+//! - `finish`: what is done after a job has ended: its source moved or deleted, its receipt, a program;
 //! - `requests`: what commands ask for, from rows to events;
 //! - `journal`: one line of the log for each thing that happened to a job;
 //! - `live`: what is true only now, for `status`;
@@ -11,6 +12,7 @@
 //! - `errands`: short tasks whose end somebody waits for.
 
 mod errands;
+pub mod finish;
 pub mod intake;
 mod journal;
 pub mod live;
@@ -28,6 +30,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::finish::Finish;
 use self::intake::Hints;
 use self::journal::Folders;
 use self::live::Live;
@@ -35,7 +38,7 @@ use self::operations::Operations;
 use self::vitals::Whereabouts;
 use crate::clock::Clock;
 use crate::model::board::{Board, Context, Effect, Event, Line, Scope};
-use crate::model::job::{Code, FolderId, JobId, Reason, Stage, State};
+use crate::model::job::{Code, FolderId, JobId, Reason, Stage, State, Step};
 use crate::model::time::{Boot, Wall};
 use crate::model::watchdog::{Await, LONGEST_REST};
 use crate::store::{Health, HistoryRow, Store, Write, WriteError, Writer};
@@ -101,6 +104,8 @@ pub struct Parts {
     pub folders: HashMap<FolderId, String>,
     /// Where a file is to be looked at again.
     pub hints: Hints,
+    /// What is done after the end of jobs.
+    pub finish: Finish,
     /// Whether to end when nothing is left to do; then this is told of each job that ended.
     pub once: Option<mpsc::UnboundedSender<JobId>>,
 }
@@ -264,14 +269,19 @@ impl Engine {
                 Effect::Abort(id) => self.parts.operations.abort(id),
                 Effect::Write { job, subject, from, to, step, context, awaited } => {
                     self.folders.step(job, &subject, &step, &context);
+                    if matches!(step, Step::Requeued) {
+                        self.parts.finish.requeued(subject.folder, subject.path.clone());
+                    }
+                    let ends = to != from && to.has_ended();
+                    let finish = ends && self.parts.finish.announce(subject.folder, to);
                     let write = Write::Step {
                         job,
                         from,
                         now: self.parts.clock.now(),
-                        context: Box::new(kept(&context, &step)),
+                        context: Box::new(kept(&context, &step, finish)),
                         step: Box::new(step),
                     };
-                    self.write(job, to, write, awaited);
+                    self.write(job, to, write, awaited, finish);
                 }
                 Effect::Note { job, context } => {
                     let at = self.parts.clock.now().wall;
@@ -331,14 +341,19 @@ impl Engine {
     }
 
     /// Hands a step to the writer and hears what came of it.
-    fn write(&self, job: JobId, to: State, write: Write, awaited: bool) {
+    fn write(&self, job: JobId, to: State, write: Write, awaited: bool, finish: bool) {
         let done = self.parts.writer.ask(write);
         let ended = self.parts.once.clone().filter(|_| to.has_ended());
         let (engine, store, clock) =
             (self.sender.clone(), self.parts.store.clone(), self.parts.clock.clone());
         let writer = self.parts.writer.clone();
+        let finish = finish.then(|| self.parts.finish.clone());
         errands::spawn("writing of a step", engine.clone(), async move {
-            match done.await {
+            let done = done.await;
+            if let Some(finish) = finish {
+                finish.committed();
+            }
+            match done {
                 Ok(_) if awaited => {
                     let _ = engine.send(Message::Event(Event::Committed(job))).await;
                 }
@@ -395,7 +410,8 @@ impl Engine {
     fn end_of_once(&self) -> Option<End> {
         self.parts.once.as_ref()?;
         let stuck = self.parts.hints.is_stuck();
-        if !(self.parts.hints.is_idle() || stuck) || !self.messages.is_empty() {
+        let idle = self.parts.finish.is_idle() && (self.parts.hints.is_idle() || stuck);
+        if !idle || !self.messages.is_empty() {
             return None;
         }
         // What was asked before the start may be to go on with what is paused.
@@ -421,9 +437,9 @@ fn needs_person(code: Code) -> bool {
 }
 
 /// What the history keeps of a step's circumstances.
-fn kept(context: &Context, step: &crate::model::job::Step) -> crate::store::Context {
+fn kept(context: &Context, step: &Step, finish: bool) -> crate::store::Context {
     let part = match step {
-        crate::model::job::Step::PartStored { index, .. } => u32::try_from(*index).ok(),
+        Step::PartStored { index, .. } => u32::try_from(*index).ok(),
         _ => None,
     };
     crate::store::Context {
@@ -432,7 +448,7 @@ fn kept(context: &Context, step: &crate::model::job::Step) -> crate::store::Cont
         duration_ms: context.operation.map(|_| u64::try_from(context.took.as_millis()).unwrap_or(u64::MAX)),
         bytes: context.bytes,
         part,
-        finish: false,
+        finish,
     }
 }
 

@@ -9,9 +9,10 @@ use tracing::{error, warn};
 use super::{Engine, REQUESTS_EVERY};
 use crate::model::answer::FileId;
 use crate::model::board::{Ask, Event, Request, Resolution};
-use crate::model::job::{Code, Job, JobId};
+use crate::model::job::{Code, Job, JobId, State};
 use crate::model::watchdog::Await;
-use crate::store::{Health, NewRequest, RequestRow, StoreError, Write};
+use crate::store::{FinishState, Health, NewRequest, RequestRow, StoreError, Write};
+use crate::text::shown;
 
 /// Requests taken up in one go; the rest has its turn half a second later.
 const AT_ONCE: usize = 256;
@@ -67,6 +68,12 @@ impl Engine {
         }
         self.here.at(Await::Store);
         for row in rows {
+            let Some(instead) = self.instead_of_sending(&row).await else { return };
+            if let Some((done, text)) = instead {
+                self.answer(row.id, done, text);
+                self.last_request = row.id;
+                continue;
+            }
             match self.ask_of(&row).await {
                 Some(Ok(ask)) => self.apply(Event::Asked(Request { id: row.id, ask })),
                 Some(Err(text)) => self.answer(row.id, false, text),
@@ -158,6 +165,45 @@ impl Engine {
                     "the running service does not know the request {other:?}: is it an older version?"
                 ))
             }
+        })
+    }
+
+    /// What a `retry` is answered that does not send the file again: only its end failed, or its source is not there. None
+    /// if the store cannot be read now.
+    async fn instead_of_sending(&mut self, row: &RequestRow) -> Option<Option<(bool, String)>> {
+        let job = row.request.job.filter(|_| row.request.kind == kind::RETRY);
+        let Some(job) = job else { return Some(None) };
+        let store = self.parts.store.clone();
+        let Some(record) = self.read_soon(store.record(job)).await? else { return Some(None) };
+        let id = job.0;
+        let finish = (record.finish, record.finish_step.as_deref());
+        Some(match (record.state, finish) {
+            (State::Stored | State::Unresolved, (FinishState::Failed, step)) => {
+                self.parts.finish.again();
+                let step = step.unwrap_or_default().to_owned();
+                let done = self.parts.writer.ask(Write::FinishAgain(job));
+                let finish = self.parts.finish.clone();
+                // What came of it is in the row.
+                tokio::spawn(async move {
+                    let _ = done.await;
+                    finish.committed();
+                });
+                Some((true, format!("job {id} is {}; its {step} is done again", record.state)))
+            }
+            (State::Failed, (FinishState::Pending, Some("source"))) => Some((
+                false,
+                format!("job {id} failed, and its file is about to be moved: try again in a moment"),
+            )),
+            (State::Failed, _) if record.moved_to.is_some() => {
+                let to = record.moved_to.as_deref().map(shown).unwrap_or_default();
+                Some((
+                    false,
+                    format!(
+                        "job {id} failed, and its file lies at {to}: move it into the folder to have it sent"
+                    ),
+                ))
+            }
+            _ => None,
         })
     }
 

@@ -93,6 +93,8 @@ codes! {
     TooSlow = "too-slow", "a faster link, or a smaller file: see the rate that is needed";
     /// Nobody can tell whether there is a File.
     CompleteUnresolved = "complete-unresolved", "look the Files of the account up by name, size and time, then `upspool resolve JOB --file-id ID` or `--again`";
+    /// The source could not be moved or deleted, the receipt not be written, or the program did not do well.
+    FinishFailed = "finish-failed", "see why in `upspool show JOB`; mend that, then `upspool retry JOB` does what is left";
     /// No room for the store.
     StoreFull = "store-full", "make room on the disk of the state directory";
     /// Somebody else holds the database.

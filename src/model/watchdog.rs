@@ -44,13 +44,15 @@ pub enum Await {
     Engine,
     /// The decisions of the board, which wait for nothing.
     Board,
+    /// A file being moved, deleted or written in a folder.
+    Filing,
     /// Nothing: there is work, and none of it is under way.
     Nothing,
 }
 
 impl Await {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Await; 16] = [
+    pub const ALL: [Await; 17] = [
         Await::Start,
         Await::Message,
         Await::Opening,
@@ -66,6 +68,7 @@ impl Await {
         Await::Commit,
         Await::Engine,
         Await::Board,
+        Await::Filing,
         Await::Nothing,
     ];
 }
@@ -88,6 +91,7 @@ impl fmt::Display for Await {
             Await::Commit => "waiting for a commit",
             Await::Engine => "waiting for the engine",
             Await::Board => "deciding",
+            Await::Filing => "changing the folder",
             Await::Nothing => "there is work, and nothing will wake it",
         })
     }
@@ -113,6 +117,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The longest rest of a healthy task.
 pub const LONGEST_REST: Duration = Duration::from_secs(30);
 
+/// A move may be a copy of 8 GiB, of which nothing is counted.
+const FILING: u32 = 10;
+
 /// One chunk of the file is handed over in so many slices, each of which may take `stall_timeout`.
 const SLICES: u32 = 4;
 
@@ -126,6 +133,8 @@ impl Patience {
             // A request without a body cannot tell connecting from waiting.
             Await::Answer => self.connect + self.answer,
             Await::CompleteAnswer => self.connect + self.complete,
+            // To another file system all of it is copied.
+            Await::Filing => self.stall * FILING,
             // The loop looks at everything anew each half a minute: once more must not have helped.
             Await::Nothing => LONGEST_REST + self.stall,
             Await::Start
@@ -317,6 +326,7 @@ mod tests {
             (Await::Commit, 60, "waiting for a commit"),
             (Await::Engine, 60, "waiting for the engine"),
             (Await::Board, 60, "deciding"),
+            (Await::Filing, 600, "changing the folder"),
             (Await::Nothing, 90, "there is work, and nothing will wake it"),
         ] {
             let looks = watch(&mut watchdog(), 900, |_| vec![sight(3, at, 7)]);
@@ -327,7 +337,7 @@ mod tests {
             assert_eq!(first.1.stuck[0].to_string(), said);
             assert_eq!(first.1.began.len(), 1, "{at:?}");
         }
-        assert_eq!(Await::ALL.map(|at| at as u8).to_vec(), (0..16).collect::<Vec<u8>>());
+        assert_eq!(Await::ALL.map(|at| at as u8).to_vec(), (0..17).collect::<Vec<u8>>());
     }
 
     #[test]

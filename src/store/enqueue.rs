@@ -6,6 +6,7 @@ use sqlx::query_builder::Separated;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use crate::model::file::Fingerprint;
+use crate::model::finish::FinishStep;
 use crate::model::job::{Code, FolderId, Job, JobId, Reason, Stage, State, Step, Subject};
 use crate::model::plan::LANE_BYTES;
 use crate::model::time::{Now, Wall};
@@ -55,7 +56,7 @@ pub enum Arrival {
     },
 }
 
-/// Files inserted in one statement: a scan finds thousands, and 22 values each have to stay below SQLite's limit of
+/// Files inserted in one statement: a scan finds thousands, and 23 values each have to stay below SQLite's limit of
 /// 32 766.
 pub(super) const TOGETHER: usize = 100;
 
@@ -188,7 +189,7 @@ async fn insert(
     let mut insert = QueryBuilder::<Sqlite>::new(
         "-- insert_jobs\n\
          INSERT INTO jobs (folder, path, bytes, mtime_ns, ctime_ns, inode, lane, filename, purpose, mime_type, \
-         expires_after, account, base_url, project, stage, found_at, ended_at, finish_state, warnings, error_code, \
+         expires_after, account, base_url, project, stage, found_at, ended_at, finish_state, finish_step, warnings, error_code, \
          error_message, error_status, error_request_id) ",
     );
     insert.push_values(candidates, |values, candidate| bind(values, candidate));
@@ -256,6 +257,7 @@ fn bind(mut values: Separated<'_, Sqlite, &'static str>, candidate: &Candidate) 
         .push_bind(candidate.found_at.0)
         .push_bind(state.has_ended().then_some(candidate.found_at.0))
         .push_bind(if finish { "pending" } else { "none" })
+        .push_bind(finish.then_some(FinishStep::Source.as_str()))
         .push_bind(row::json(candidate.warnings.iter().map(String::as_str)))
         .push_bind(reason.map(|reason| reason.code.as_str()))
         .push_bind(reason.map(|reason| reason.message.clone()))

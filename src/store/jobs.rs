@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use sqlx::Row;
-
 use crate::model::file::Digest;
 use crate::model::job::{AccountName, FolderId, Job, JobId};
 use crate::model::time::{Now, Wall};
@@ -148,19 +146,5 @@ impl Store {
             }
         }
         Ok(ranges)
-    }
-
-    /// The jobs whose receipt, move or hook is still to be done, oldest first.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub async fn unfinished(&self) -> Result<Vec<JobId>> {
-        let rows = sqlx::query(
-            "-- unfinished\n\
-             SELECT id FROM jobs INDEXED BY jobs_unfinished WHERE finish_state = 'pending' ORDER BY id",
-        )
-        .fetch_all(&self.reader)
-        .await?;
-        Ok(rows.iter().map(|row| row.try_get("id").map(JobId)).collect::<sqlx::Result<_>>()?)
     }
 }

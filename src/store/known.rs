@@ -19,6 +19,8 @@ pub struct Known {
     pub state: State,
     /// The version that it is about.
     pub fingerprint: Fingerprint,
+    /// Whether its source is about to be moved or deleted: until then nothing can be said of what lies at the path.
+    pub leaves: bool,
 }
 
 /// A file that a scan saw and that is not known as it is.
@@ -83,6 +85,7 @@ impl Store {
                         job: JobId(id),
                         state: row::state(&found, "stage")?,
                         fingerprint: row::fingerprint(&found)?,
+                        leaves: found.try_get("leaves")?,
                     }),
                     None => None,
                 };
@@ -135,7 +138,8 @@ fn filter_sql(count: usize) -> AssertSqlSafe<String> {
         sql.push_str(&format!("{comma}({place}, ?, ?, ?, ?, ?)"));
     }
     sql.push_str(
-        ") SELECT seen.place, jobs.id, jobs.stage, jobs.bytes, jobs.mtime_ns, jobs.ctime_ns, jobs.inode \
+        ") SELECT seen.place, jobs.id, jobs.stage, jobs.bytes, jobs.mtime_ns, jobs.ctime_ns, jobs.inode, \
+         jobs.finish_state IS 'pending' AND jobs.finish_step IS 'source' AS leaves \
          FROM seen LEFT JOIN jobs INDEXED BY jobs_present \
          ON jobs.folder = ? AND jobs.path = seen.path AND jobs.present = 1 \
          WHERE jobs.id IS NULL OR (jobs.bytes, jobs.mtime_ns, jobs.ctime_ns, jobs.inode) \

@@ -9,6 +9,7 @@
 //! - `jobs` loads what the board works on: what is open, and the window of what is next.
 //! - `steps` writes one [`Step`](crate::model::job::Step), each by a method of its own that says where the job has to
 //!   be; `sessions` keeps an Upload and its Parts, `history` writes down that it happened; `deadline` carries the expiry of an Upload into another boot.
+//! - `finish` is what is still to be done after the end of a job, and how far that got.
 //! - `aside` sets a damaged database aside; `rebuild` makes a new one of what `salvage` can still read of
 //!   it, if need be with the first pages of a new one (`transplant`).
 //! - `health` is whether the store works; `writer` is the one task that writes, many [`Write`]s to a commit; `write` says what they are and does them.
@@ -24,6 +25,7 @@ mod check;
 mod deadline;
 mod enqueue;
 mod error;
+mod finish;
 mod folders;
 mod health;
 mod history;
@@ -53,6 +55,7 @@ pub use aside::set_aside;
 pub use deadline::{BootId, SavedDeadline, resume_deadline};
 pub use enqueue::{Arrival, Candidate};
 pub use error::{Result, StoreError, WriteError};
+pub use finish::{Progress, SourceEnd, Unfinished};
 pub use folders::FolderRow;
 pub use health::Health;
 pub use history::{Context, HistoryRow};

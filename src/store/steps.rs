@@ -192,7 +192,7 @@ impl Taking<'_> {
         let changed = sqlx::query(
             "-- stored\n\
              UPDATE jobs SET stage = 'stored', file_id = ?3, file_expires_at = ?4, stored_at = ?5, ended_at = ?5, \
-             finish_state = ?6, candidates = NULL, attempts = 0, failing_since = NULL, due_at = NULL, \
+             finish_state = ?6, finish_step = iif(?6 = 'pending', 'source', NULL), finish_tries = 0, finish_due = 0, finish_error = NULL, candidates = NULL, attempts = 0, failing_since = NULL, due_at = NULL, \
              error_code = NULL, error_message = NULL, error_status = NULL, error_request_id = NULL \
              WHERE id = ?1 AND stage = ?2",
         )
@@ -211,7 +211,7 @@ impl Taking<'_> {
     async fn failed(&mut self, reason: &Reason) -> sqlx::Result<bool> {
         let changed = sqlx::query(
             "-- failed\n\
-             UPDATE jobs SET stage = 'failed', ended_at = ?3, finish_state = ?4, error_code = ?5, \
+             UPDATE jobs SET stage = 'failed', ended_at = ?3, finish_state = ?4, finish_step = iif(?4 = 'pending', 'source', NULL), finish_tries = 0, finish_due = 0, finish_error = NULL, error_code = ?5, \
              error_message = ?6, error_status = ?7, error_request_id = ?8 WHERE id = ?1 AND stage = ?2",
         )
         .bind(self.job.0)
@@ -232,7 +232,7 @@ impl Taking<'_> {
     async fn unresolved(&mut self, reason: &Reason, candidates: &[FileId]) -> sqlx::Result<bool> {
         let changed = sqlx::query(
             "-- unresolved\n\
-             UPDATE jobs SET stage = 'unresolved', ended_at = ?3, finish_state = ?4, candidates = ?5, \
+             UPDATE jobs SET stage = 'unresolved', ended_at = ?3, finish_state = ?4, finish_step = iif(?4 = 'pending', 'source', NULL), finish_tries = 0, finish_due = 0, finish_error = NULL, candidates = ?5, \
              error_code = ?6, error_message = ?7, error_status = ?8, error_request_id = ?9 \
              WHERE id = ?1 AND stage = ?2",
         )
@@ -290,7 +290,7 @@ impl Taking<'_> {
             "-- requeued\n\
              UPDATE jobs SET stage = 'queued', attempts = 0, restarts = 0, refusals = 0, expiries = 0, failing_since = NULL, due_at = NULL, \
              md5 = NULL, candidates = NULL, ended_at = NULL, finish_state = 'none', finish_step = NULL, \
-             finish_error = NULL, error_code = NULL, error_message = NULL, error_status = NULL, \
+             finish_tries = 0, finish_due = 0, finish_error = NULL, moved_to = NULL, error_code = NULL, error_message = NULL, error_status = NULL, \
              error_request_id = NULL WHERE id = ?1 AND stage = ?2",
         )
         .bind(self.job.0)

@@ -1,7 +1,5 @@
 //! What can be written, and the doing of it inside a transaction that is open already.
 
-use std::path::PathBuf;
-
 use sqlx::SqliteConnection;
 
 use crate::model::file::Fingerprint;
@@ -12,8 +10,8 @@ use crate::text::{shown, shown_bytes};
 use super::deadline::BootId;
 use super::enqueue::{self, Candidate};
 use super::error::{self, WriteError};
+use super::finish::{self, Progress};
 use super::history::{self, Context, HistoryRow};
-use super::row::FinishState;
 use super::steps::{self, Taking};
 use super::{Store, folders, requests, row, servers};
 
@@ -44,19 +42,15 @@ pub enum Write {
         /// What it looks like now.
         fingerprint: Fingerprint,
     },
-    /// What became of receipt, move and hook.
+    /// How far receipt, move and hook got.
     Finish {
         /// Of which job.
         job: JobId,
-        /// How it stands.
-        state: FinishState,
-        /// How far it got.
-        step: Option<String>,
-        /// Why it failed.
-        error: Option<String>,
-        /// Where the source lies now.
-        moved_to: Option<PathBuf>,
+        /// How far.
+        progress: Box<Progress>,
     },
+    /// Receipt, move or hook failed, and is to be done again.
+    FinishAgain(JobId),
     /// What a person should know of a file; takes the place of what was said before.
     Warnings {
         /// Its job.
@@ -136,6 +130,7 @@ impl Write {
             Write::Retire(_) => "retire",
             Write::SameVersion { .. } => "same-version",
             Write::Finish { .. } => "finish",
+            Write::FinishAgain(_) => "finish-again",
             Write::Warnings { .. } => "warnings",
             Write::Pause { .. } => "pause",
             Write::PartCap { .. } => "part-cap",
@@ -165,6 +160,7 @@ impl Write {
             | Write::Retire(job)
             | Write::SameVersion { job, .. }
             | Write::Finish { job, .. }
+            | Write::FinishAgain(job)
             | Write::Warnings { job, .. } => Some(*job),
             Write::History(row) => Some(row.job),
             Write::Enqueue(_)
@@ -216,17 +212,11 @@ impl Write {
             Write::SameVersion { job, fingerprint } => {
                 enqueue::same_version(connection, *job, fingerprint).await?
             }
-            Write::Finish { job, state, step, error, moved_to } => {
-                set_finish(
-                    connection,
-                    *job,
-                    *state,
-                    step.as_deref(),
-                    error.as_deref(),
-                    moved_to.as_ref().map(|path| row::bytes_of(path)),
-                )
-                .await?
+            Write::Finish { job, progress } => {
+                finish::set_progress(connection, *job, progress).await?;
+                true
             }
+            Write::FinishAgain(job) => finish::redo(connection, *job).await?,
             Write::Warnings { job, warnings } => set_warnings(connection, *job, warnings).await?,
             Write::Pause { folder, why } => folders::set_paused(connection, *folder, why.as_deref()).await?,
             Write::PartCap { server, bytes, at } => {
@@ -313,30 +303,6 @@ impl Store {
         transaction.commit().await.map_err(failed)?;
         Ok(applied)
     }
-}
-
-async fn set_finish(
-    connection: &mut SqliteConnection,
-    job: JobId,
-    state: FinishState,
-    step: Option<&str>,
-    error: Option<&str>,
-    moved_to: Option<Vec<u8>>,
-) -> sqlx::Result<bool> {
-    let changed = sqlx::query(
-        "-- set_finish\n\
-         UPDATE jobs SET finish_state = ?2, finish_step = ?3, finish_error = ?4, moved_to = coalesce(?5, moved_to) \
-         WHERE id = ?1 AND ended_at IS NOT NULL",
-    )
-    .bind(job.0)
-    .bind(state.as_str())
-    .bind(step.map(str::to_owned))
-    .bind(error.map(str::to_owned))
-    .bind(moved_to)
-    .execute(connection)
-    .await?
-    .rows_affected();
-    Ok(changed == 1)
 }
 
 async fn set_warnings(

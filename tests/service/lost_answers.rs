@@ -154,14 +154,24 @@ async fn a_crash_between_fence_and_list_is_gone_on_with() {
     }
 }
 
+fn receipt_state(bench: &Bench) -> String {
+    let text = std::fs::read(bench.path("drop/a.bin.upspool.json")).unwrap();
+    let receipt: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    receipt["state"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn a_server_without_that_list_is_for_a_person_who_settles_it_by_one_command() {
     let unresolved = || async {
-        let bench = losing(Variants::default()).await;
+        let mut bench = losing(Variants::default()).await;
+        bench.folder = "receipt = true\nafter_failure = { move = \"failed\" }\n".into();
         bench.emulator.fault(Calls::of(Operation::List).meet(Reply::status(404)));
         bench.drop_file("a.bin", &noise(1000, 1));
         let (code, printed, _) = bench.once(&[]).await;
         assert_eq!(code, 1, "{printed}");
+        // Whoever waits for the receipt is told; the file stays for whoever decides.
+        assert_eq!(receipt_state(&bench), "unresolved");
+        assert!(bench.path("drop/a.bin").exists());
         assert!(printed.starts_with("unresolved complete-unresolved\t"), "{printed}");
         assert_eq!(bench.record("a.bin").await.state, State::Unresolved);
         assert_eq!(bench.once(&[]).await.1, "", "nor is it sent by a later run");
@@ -189,7 +199,9 @@ async fn a_server_without_that_list_is_for_a_person_who_settles_it_by_one_comman
     assert!(code == Some(0) && said.contains("exactly the bytes"), "{said}");
     let (code, said) = resolve(&bench, &["--again"]);
     assert!(code == Some(1) && said.contains("is stored"), "{said}");
+    service.wait_event("receipt").await;
     service.stop().await;
+    assert_eq!(receipt_state(&bench), "stored");
     assert_stored_as_its_own(&bench, "a.bin").await;
 
     // Without a service it is taken up at the next start; and of a File on a person's word nothing is asked.

@@ -6,6 +6,7 @@
 mod bad_input;
 mod clocks;
 mod files;
+mod finish;
 #[expect(dead_code, reason = "shared with the tests beside this")]
 mod harness;
 mod lost_answers;

@@ -9,9 +9,11 @@ use tracing::{info, warn};
 
 use super::{Folder, Intake};
 use crate::engine::Message;
+use crate::engine::finish::remove_receipts;
 use crate::engine::vitals::Whereabouts;
 use crate::model::board::Event;
 use crate::model::file::{Digest, Fingerprint};
+use crate::model::finish::Receipt;
 use crate::model::job::{Code, FolderId, JobId, Reason, State, Subject};
 use crate::model::plan;
 use crate::model::settle::FolderKey;
@@ -50,7 +52,9 @@ impl Intake {
                 matches!(known.state, State::Uploading | State::Completing)
                     && known.fingerprint.differs_in_times_only(&settled.fingerprint)
             };
-            if file.known.as_ref().is_some_and(touched) {
+            // What lies there is looked at again when the source of its job is out of the way.
+            let leaves = |known: &Known| known.leaves;
+            if file.known.as_ref().is_some_and(|known| touched(known) || leaves(known)) {
                 continue;
             }
             let over = file.known.as_ref().map(|known| (known.job, known.state));
@@ -76,9 +80,19 @@ impl Intake {
 
     /// Makes jobs of files, each in the place of the row that it was found to differ from.
     async fn enqueue(&mut self, folder: &Folder, files: Vec<(Settled, Option<(JobId, State)>)>) {
+        let receipt = self.parts.finish.plan(folder.id).map(|plan| plan.receipt.clone());
+        let receipt = receipt.filter(|receipt| *receipt != Receipt::None);
+        let paths = || files.iter().map(|(settled, _)| settled.path.clone()).collect();
+        if let Some(receipt) = &receipt {
+            self.here.at(Await::Looking);
+            remove_receipts(folder.path.clone(), receipt.clone(), paths()).await;
+        }
         let mut writes = Vec::with_capacity(files.len());
         for (settled, over) in files {
-            let candidate = Candidate { over, ..candidate(folder, &settled, self.parts.clock.now()) };
+            let mut candidate = Candidate { over, ..candidate(folder, &settled, self.parts.clock.now()) };
+            if let Arrival::Failed { finish, .. } = &mut candidate.arrival {
+                *finish = self.parts.finish.announce(folder.id, State::Failed);
+            }
             let (path, arrival) = (settled.path, candidate.arrival.clone());
             writes.push((path, arrival, self.parts.writer.ask(Write::Enqueue(Box::new(candidate)))));
         }
@@ -94,6 +108,14 @@ impl Intake {
                     self.here.at(Await::Engine);
                     // It waited unsent, and its row says that it is gone.
                     let _ = self.parts.engine.send(Message::Event(Event::Dropped(old))).await;
+                }
+                if let (Some(receipt), Some(_)) = (&receipt, &replaced) {
+                    // The job before may have written its receipt since; from now on it sees that it is the old one.
+                    self.here.at(Await::Looking);
+                    remove_receipts(folder.path.clone(), receipt.clone(), vec![path.clone()]).await;
+                }
+                if matches!(arrival, Arrival::Failed { finish: true, .. }) {
+                    self.parts.finish.committed();
                 }
                 tell(folder, &path, job.id, job.subject.fingerprint.bytes, &arrival);
                 if arrival == Arrival::Queued {

@@ -28,6 +28,7 @@ use self::admit::Settled;
 pub use self::hints::{Hints, Seen};
 use self::looks::Looked;
 use super::Message;
+use super::finish::Finish;
 use super::live::LiveFolder;
 use super::vitals::{Vitals, Whereabouts};
 use crate::clock::Clock;
@@ -103,6 +104,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Who is told of jobs that end as soon as they begin, where somebody waits for that.
     pub once: Option<mpsc::UnboundedSender<JobId>>,
+    /// What is done with jobs that end as soon as they begin.
+    pub finish: Finish,
     /// For the watchdog to see.
     pub vitals: Arc<Vitals>,
 }

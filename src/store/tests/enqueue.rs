@@ -3,8 +3,9 @@ use std::os::unix::ffi::OsStringExt;
 
 use super::*;
 use crate::model::answer::FileId;
+use crate::model::finish::FinishStep;
 use crate::model::job::State;
-use crate::store::{FinishState, Known, Present, Seen};
+use crate::store::{FinishState, Known, Present, Seen, Unfinished};
 
 async fn enqueue(fixture: &Fixture, candidate: Candidate) -> Applied {
     fixture.store.write(&Write::Enqueue(Box::new(candidate))).await.unwrap()
@@ -116,7 +117,8 @@ async fn what_cannot_be_sent_fails_at_once_and_what_was_there_is_skipped() {
     assert_eq!(record.finish, FinishState::Pending);
     assert_eq!(record.warnings, ["odd \"name\""]);
     assert_eq!(record.ended_at, Some(at(0).wall));
-    assert_eq!(fixture.store.unfinished().await.unwrap(), [failed.id]);
+    let due = fixture.store.unfinished(&[FinishStep::Source], Wall(0), 10).await.unwrap();
+    assert_eq!(due, [Unfinished { job: failed.id, step: FinishStep::Source, tries: 0 }]);
     assert_eq!(fixture.store.history(failed.id).await.unwrap()[0].code.as_deref(), Some("file-empty"));
 }
 
@@ -145,7 +147,7 @@ async fn a_scan_hears_of_what_is_not_known_as_it_is() {
     seen[1200].1.inode = 5;
     seen.insert(3, (PathBuf::from("new"), print(1)));
     let unknown = fixture.store.filter_unknown(fixture.folder, seen).await.unwrap();
-    let known = Known { job: JobId(1201), state: State::Queued, fingerprint: print(10) };
+    let known = Known { job: JobId(1201), state: State::Queued, fingerprint: print(10), leaves: false };
     assert_eq!(
         unknown,
         [

@@ -1,8 +1,11 @@
 use super::*;
 use crate::model::answer::FileId;
 use crate::model::failure::{Facts, Operation};
+use crate::model::finish::FinishStep;
 use crate::model::job::{State, Why};
-use crate::store::{Count, Filter, FinishState, HistoryRow, NewRequest, Pruned, Waiting};
+use crate::store::{
+    Count, Filter, FinishState, HistoryRow, NewRequest, Progress, Pruned, SourceEnd, Unfinished, Waiting,
+};
 
 #[tokio::test]
 async fn folders_keep_their_row_by_their_path() {
@@ -194,22 +197,48 @@ async fn a_record_tells_the_whole_story() {
     assert_eq!((record.error, record.candidates, record.due_at), (None, Vec::new(), None));
     assert_eq!(record.upload_expires_at, None);
     assert_eq!(record.finish, FinishState::Pending);
-    assert_eq!(fixture.store.unfinished().await.unwrap(), [job.id]);
+    let due = |steps: &'static [FinishStep], now| fixture.store.unfinished(steps, Wall(now), 10);
+    let first = Unfinished { job: job.id, step: FinishStep::Source, tries: 0 };
+    assert_eq!(due(&[FinishStep::Source, FinishStep::Receipt], 0).await.unwrap(), [first]);
+    assert_eq!(due(&[FinishStep::Hook], 0).await.unwrap(), []);
 
-    let done = Write::Finish {
-        job: job.id,
-        state: FinishState::Done,
-        step: Some("hook".into()),
-        error: None,
-        moved_to: Some("/srv/a/done/x.jsonl".into()),
+    let write = async |progress| {
+        fixture.store.write(&Write::Finish { job: job.id, progress: Box::new(progress) }).await.unwrap();
     };
-    fixture.store.write(&done).await.unwrap();
+    let moved_to = Some("/srv/a/done/x.jsonl".into());
+    let failed = Progress {
+        state: FinishState::Pending,
+        step: Some(FinishStep::Hook),
+        tries: 1,
+        due: Wall(9_000),
+        error: Some("ended with 3".into()),
+        source: Some(SourceEnd::Left { moved_to }),
+    };
+    write(failed.clone()).await;
+    assert_eq!(due(&[FinishStep::Hook], 8_999).await.unwrap(), []);
+    assert_eq!(fixture.store.unfinished_later(Wall(8_999)).await.unwrap(), (1, Some(Wall(9_000))));
+    let again = Unfinished { job: job.id, step: FinishStep::Hook, tries: 1 };
+    assert_eq!(due(&[FinishStep::Hook], 9_000).await.unwrap(), [again]);
+    assert_eq!(fixture.store.unfinished_later(Wall(9_000)).await.unwrap(), (1, None));
+    write(Progress { state: FinishState::Failed, source: None, ..failed.clone() }).await;
+    assert_eq!(fixture.store.badly_finished(None).await.unwrap(), [job.id]);
+    assert_eq!(fixture.store.badly_finished(Some(FolderId(99))).await.unwrap(), []);
+    fixture.store.write(&Write::FinishAgain(job.id)).await.unwrap();
+    assert!(fixture.store.write(&Write::FinishAgain(job.id)).await.is_err(), "it has not failed");
+    let record = fixture.store.record(job.id).await.unwrap().unwrap();
+    assert_eq!((record.finish, record.finish_step.as_deref()), (FinishState::Pending, Some("hook")));
+    assert_eq!((record.present, record.finish_error), (false, None));
+    let done =
+        Progress { state: FinishState::Done, step: None, tries: 0, due: Wall(0), error: None, source: None };
+    write(done.clone()).await;
+    // What comes late finds nothing to be finished any more.
+    write(failed).await;
     fixture.store.write(&Write::Warnings { job: job.id, warnings: vec!["w".into()] }).await.unwrap();
     let record = fixture.store.record(job.id).await.unwrap().unwrap();
-    assert_eq!((record.finish, record.finish_step.as_deref()), (FinishState::Done, Some("hook")));
+    assert_eq!((record.finish, record.finish_step.as_deref()), (FinishState::Done, None));
     assert_eq!(record.moved_to.as_deref(), Some(Path::new("/srv/a/done/x.jsonl")));
     assert_eq!(record.warnings, ["w"]);
-    assert_eq!(fixture.store.unfinished().await.unwrap(), []);
+    assert_eq!(fixture.store.unfinished_later(Wall(0)).await.unwrap(), (0, None));
 
     let uploads = fixture.store.uploads_and_parts(job.id).await.unwrap();
     assert_eq!((uploads.len(), uploads[0].number, uploads[0].parts.len()), (1, 1, 3));
