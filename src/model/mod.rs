@@ -3,12 +3,14 @@
 pub mod answer;
 pub mod board;
 pub mod code;
+pub mod examine;
 pub mod failure;
 pub mod file;
 pub mod finish;
 pub mod job;
 pub mod plan;
 pub mod policy;
+pub mod preflight;
 pub mod reconcile;
 pub mod settle;
 pub mod time;
