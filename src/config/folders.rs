@@ -281,8 +281,7 @@ fn build(
         },
         mime_type: said.mime_type,
         expires_after: said.expires_after.map(|Time(time)| time),
-        // "warn", once it is in force.
-        preflight: said.preflight.unwrap_or(Preflight::Off),
+        preflight: said.preflight.unwrap_or(Preflight::Warn),
         dedupe: said.dedupe.unwrap_or(false),
         after_upload: said.after_upload.unwrap_or(AfterUpload::Keep),
         after_failure: said.after_failure.unwrap_or(AfterFailure::Keep),

@@ -34,8 +34,6 @@ static LATER: &[Later] = &[
     later("status.listen", any, ""),
     later("status.token_file", any, ""),
     later("folder.follow_symlinks", |v| v.as_bool() != Some(false), "false"),
-    later("folder.preflight", |v| v.as_str() != Some("off"), "\"off\""),
-    later("folder.dedupe", |v| v.as_bool() != Some(false), "false"),
 ];
 
 /// The keys of a table.

@@ -324,9 +324,9 @@ pub enum Settle {
 pub enum Preflight {
     /// No.
     Off,
-    /// A fault is logged.
+    /// A fault is told, and the file sent.
     Warn,
-    /// A fault fails the job.
+    /// A fault fails the job before anything is sent.
     Reject,
 }
 

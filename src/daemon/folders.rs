@@ -15,8 +15,10 @@ use crate::engine::intake::{self, Existing, Intake};
 use crate::engine::vitals::Vitals;
 use crate::engine::{self, Message};
 use crate::hook;
+use crate::model::examine::Examination;
 use crate::model::finish::{self, Fate, Plan};
 use crate::model::job::{AccountName, JobId};
+use crate::model::preflight::Preflight;
 use crate::model::settle::{FolderKey, Quiet, Settle};
 use crate::store::{FolderRow, Store, Writer};
 use crate::text::shown;
@@ -35,6 +37,18 @@ pub(super) fn existing(folder: &config::Folder, row: &FolderRow) -> Existing {
         // Paused already, by a person or for what lay there.
         config::Existing::Auto if row.paused => Existing::Upload,
         config::Existing::Auto => Existing::Guard,
+    }
+}
+
+/// What is looked at before a file of this folder is sent.
+pub(super) fn examination(folder: &config::Folder) -> Examination {
+    Examination {
+        preflight: match folder.preflight {
+            config::Preflight::Off => Preflight::Off,
+            config::Preflight::Warn => Preflight::Warn,
+            config::Preflight::Reject => Preflight::Reject,
+        },
+        dedupe: folder.dedupe,
     }
 }
 

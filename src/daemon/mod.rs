@@ -41,6 +41,7 @@ use crate::engine::intake::Existing;
 use crate::engine::operations::{DRAIN, Operations};
 use crate::engine::{self, End, Engine, MESSAGES};
 use crate::model::board::{Board, Event, LANE, Limits};
+use crate::model::examine::Examination;
 use crate::model::job::{AccountName, Code};
 use crate::model::plan::PartSize;
 use crate::model::policy::Retry;
@@ -191,7 +192,7 @@ async fn serve(
         vitals: vitals.clone(),
         once: options.once,
     });
-    let board = Board::new(limits(&config), seed());
+    let board = Board::new(limits(&config, &rows), seed());
     let caps = store.part_caps().await?;
     let engine = Engine::new(
         engine::Parts {
@@ -358,7 +359,7 @@ fn clients(config: &Config) -> Result<HashMap<AccountName, Client>, AccountError
         .collect()
 }
 
-fn limits(config: &Config) -> Limits {
+fn limits(config: &Config, rows: &[FolderRow]) -> Limits {
     let used =
         |account: &&config::Account| config.folders.iter().any(|folder| folder.account == account.name);
     let accounts = config.accounts.values().filter(used);
@@ -378,6 +379,12 @@ fn limits(config: &Config) -> Limits {
         },
         accounts: accounts
             .map(|account| (AccountName(account.name.clone()), account.base_url.clone()))
+            .collect(),
+        examine: rows
+            .iter()
+            .zip(&config.folders)
+            .map(|(row, folder)| (row.id, folders::examination(folder)))
+            .filter(|(_, examination)| *examination != Examination::default())
             .collect(),
     }
 }

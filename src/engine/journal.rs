@@ -7,7 +7,8 @@ use tracing::{debug, info, warn};
 
 use super::operations::Operations;
 use crate::model::board::Context;
-use crate::model::job::{Doubt, FolderId, JobId, Reason, Step, Subject};
+use crate::model::job::{Code, Doubt, FolderId, JobId, Reason, Step, Subject};
+use crate::model::preflight::Report;
 use crate::text::{shown, shown_bytes};
 
 /// What the logs call folders.
@@ -20,12 +21,31 @@ impl Folders {
         Folders(names.iter().map(|(id, name)| (*id, (name.clone(), place(id)))).collect())
     }
 
+    /// What people call a folder, and the whole path of a file in it.
+    fn place(&self, subject: &Subject) -> (&str, String) {
+        match self.0.get(&subject.folder) {
+            Some((name, root)) => (name, shown(&root.join(&subject.path))),
+            None => ("", shown(&subject.path)),
+        }
+    }
+
+    /// Tells what is wrong with a file.
+    pub(super) fn warning(&self, job: JobId, subject: &Subject, report: &Report) {
+        let (folder, path) = self.place(subject);
+        let (job, account, faults) = (job.0, subject.account.0.as_str(), report.total);
+        let code = Code::PreflightFailed.as_str();
+        // It quotes the file.
+        let words = shown_bytes(report.summary().unwrap_or_default().as_bytes());
+        warn!(
+            event = "preflight",
+            job, folder, path, account, code, faults, "something may be wrong with it: {words}"
+        );
+    }
+
     /// Tells of a step.
     pub(super) fn step(&self, job: JobId, subject: &Subject, step: &Step, context: &Context) {
-        let unknown = (String::new(), PathBuf::new());
-        let (folder, root) = self.0.get(&subject.folder).unwrap_or(&unknown);
-        let path = shown(&root.join(&subject.path));
-        let (job, folder, account) = (job.0, folder.as_str(), subject.account.0.as_str());
+        let (folder, path) = self.place(subject);
+        let (job, account) = (job.0, subject.account.0.as_str());
         let facts = context.facts.as_ref();
         let status = facts.map(|facts| facts.status);
         let request_id = facts.and_then(|facts| facts.request_id.as_deref());
@@ -53,6 +73,15 @@ impl Folders {
             Step::Stored { file, .. } => {
                 let file_id = file.0.as_str();
                 tell!(info, "stored", { file_id, bytes = whole, duration_ms, }, "stored as {file_id}");
+            }
+            Step::Deduped { file, from, .. } => {
+                let (file_id, deduped_from) = (file.0.as_str(), from.0);
+                tell!(
+                    info,
+                    "stored",
+                    { file_id, bytes = whole, deduped_from, duration_ms, },
+                    "stored as {file_id}: job {deduped_from} sent the same bytes"
+                );
             }
             Step::PutOff { due, reason, attempts, .. } => {
                 let (code, due) = (reason.code.as_str(), crate::text::rfc3339(*due));

@@ -2,6 +2,7 @@
 //!
 //! - this file: the loop, the only one that starts operations;
 //! - `operations`: performs one granted operation and returns its outcome;
+//! - `examine`: looks at a file before it is sent: is it right, and was it sent before?
 //! - `search`: looks for the File that an Upload may have become;
 //! - `intake`: files that were seen become jobs: settle, known or not, enqueue;
 //! - `finish`: what is done after a job has ended: its source moved or deleted, its receipt, a program;
@@ -12,6 +13,7 @@
 //! - `errands`: short tasks whose end somebody waits for.
 
 mod errands;
+mod examine;
 pub mod finish;
 pub mod intake;
 mod journal;
@@ -286,6 +288,10 @@ impl Engine {
                 Effect::Note { job, context } => {
                     let at = self.parts.clock.now().wall;
                     self.parts.writer.send(Write::History(Box::new(noted(job, at, &context))));
+                }
+                Effect::Warn { job, subject, report } => {
+                    self.folders.warning(job, &subject, &report);
+                    self.parts.writer.send(Write::Warnings { job, warnings: report.warnings() });
                 }
                 Effect::Refill(line, count) => self.refill(line, count),
                 Effect::LookAgain(folder, path) => again.push((folder, path)),

@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::vitals::{self, Vitals};
-use super::{Message, errands, search};
+use super::{Message, errands, examine, search};
 use crate::api::{Client, NewUpload};
 use crate::clock::Clock;
 use crate::model::answer::{FileId, PartId, UploadId};
@@ -38,9 +38,9 @@ pub struct Operations {
     roots: HashMap<FolderId, (u64, u64)>,
     clock: Clock,
     /// Tells which Files are the ledger's.
-    store: Store,
+    pub(super) store: Store,
     /// Tells when what was decided is written.
-    writer: Writer,
+    pub(super) writer: Writer,
     under_way: Mutex<HashMap<OperationId, UnderWay>>,
     vitals: Arc<Vitals>,
 }
@@ -186,6 +186,18 @@ impl Operations {
                 self.nobody_writes(subject).await?;
                 Ok((Done::WholeStored(part, digest, md5), Some(facts)))
             }
+            Work::Examine { subject, look } => {
+                // Only jobs are looked at.
+                let Some(job) = grant.job else { return Err(ending()) };
+                Ok((examine::examine(self, job, subject, *look).await?, None))
+            }
+            Work::Confirm { subject, same } => {
+                let (file, facts) = client.get_file(&same.file).await?;
+                let source = self.open_changed(subject, &same.sent).await?;
+                verify(&source, &same.sent).await?;
+                self.nobody_writes(subject).await?;
+                Ok((Done::Confirmed(file), Some(facts)))
+            }
             Work::Hash(subject) => {
                 let source = self.open(subject, true).await?;
                 vitals::at(Await::Hashing);
@@ -205,9 +217,7 @@ impl Operations {
             Work::Cancel(upload) => {
                 // A row that still says that this Upload is in use would take the refusals that follow for something else.
                 vitals::at(Await::Commit);
-                if self.writer.flush().await.is_err() {
-                    return Err(Failure::Connect { message: "the service ends".into() });
-                }
+                self.writer.flush().await.map_err(|_| ending())?;
                 vitals::at(Await::Answer);
                 let (answer, facts) = client.cancel(upload).await?;
                 Ok((Done::Cancelled(answer), Some(facts)))
@@ -227,7 +237,7 @@ impl Operations {
 
     /// Opens the file as the version that was queued. A chmod or a hard link changes nothing of it; where only the time of
     /// its content differs, and Parts of it were sent, their digests tell before complete.
-    async fn open(&self, subject: &Subject, begun: bool) -> Result<Source, Failure> {
+    pub(super) async fn open(&self, subject: &Subject, begun: bool) -> Result<Source, Failure> {
         let source = self.open_any(subject).await?;
         let (there, queued) = (source.fingerprint(), &subject.fingerprint);
         let harmless = there.differs_in_times_only(queued) && (begun || there.mtime_ns == queued.mtime_ns);
@@ -312,7 +322,7 @@ async fn send(
 }
 
 /// Is the open file still the version that was opened, at its path, and with the bytes that were sent?
-async fn verify(source: &Source, sent: &[(Range<u64>, Digest)]) -> Result<(), Failure> {
+pub(super) async fn verify(source: &Source, sent: &[(Range<u64>, Digest)]) -> Result<(), Failure> {
     let looked = source.clone();
     vitals::at(Await::Looking);
     match flatten(spawn_blocking(move || looked.still()).await)? {
@@ -336,6 +346,11 @@ fn flatten<T>(joined: Result<Result<T, SourceFailure>, tokio::task::JoinError>) 
         Ok(result) => result.map_err(Failure::Source),
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
+}
+
+/// The store takes nothing more, since the service ends: as if nothing had been asked.
+pub(super) fn ending() -> Failure {
+    Failure::Connect { message: "the service ends".into() }
 }
 
 fn identity(root: &Path) -> Option<(u64, u64)> {

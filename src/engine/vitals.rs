@@ -66,6 +66,8 @@ impl Vitals {
             Work::Whole { .. } => "the one Part".into(),
             Work::Create(_) => "create".into(),
             Work::Hash(_) => "the MD5".into(),
+            Work::Examine { .. } => "the look at the file".into(),
+            Work::Confirm { .. } => "the question for a File".into(),
             Work::Verify { .. } => "the last look before complete".into(),
             Work::Complete { .. } => "complete".into(),
             Work::Cancel(_) => "cancel".into(),

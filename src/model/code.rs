@@ -67,6 +67,8 @@ codes! {
     FileChanged = "file-changed", "nothing: the new version is a job of its own";
     /// The server will not have it.
     FileRejected = "file-rejected", "see the server's words; mend the file or the folder's purpose, then `upspool retry`";
+    /// It is wrong as the purpose wants it.
+    PreflightFailed = "preflight-failed", "mend the file and drop it again; or say preflight = \"warn\" and `upspool retry`";
     /// There is no key.
     KeyMissing = "key-missing", "set [api] key_file, or OPENAI_API_KEY";
     /// 401.

@@ -256,6 +256,15 @@ pub enum Step {
         /// When the server deletes it, in seconds since 1970 by its clock.
         expires_at: Option<i64>,
     },
+    /// The server has a File of exactly these bytes already, which an earlier job sent: nothing is sent.
+    Deduped {
+        /// Its id.
+        file: FileId,
+        /// The job that sent it.
+        from: JobId,
+        /// When the server deletes it, in seconds since 1970 by its clock.
+        expires_at: Option<i64>,
+    },
     /// It will not be tried again by itself.
     Failed(Reason),
     /// Nobody can tell whether, or which, File was made.
@@ -413,6 +422,7 @@ step_names! {
             Step::Restarted { .. } => "restarted",
             Step::Doubted(_) => "doubted",
             Step::Stored { .. } => "stored",
+            Step::Deduped { .. } => "deduped",
             Step::Failed(_) => "failed",
             Step::Unresolved { .. } => "unresolved",
             Step::Cancelled => "cancelled",
@@ -508,6 +518,7 @@ impl Job {
             (Stage::Completing(..) | Stage::Unresolved(_), Step::Stored { file, .. }) => {
                 Stage::Stored(file.clone())
             }
+            (Stage::Queued, Step::Deduped { file, .. }) => Stage::Stored(file.clone()),
             (Stage::Queued | Stage::Sending(_) | Stage::Completing(_, Doubt::None), Step::Failed(_)) => {
                 Stage::Failed
             }
@@ -546,6 +557,7 @@ impl Step {
                 | Step::Completing
                 | Step::SentWhole { .. }
                 | Step::Stored { .. }
+                | Step::Deduped { .. }
         )
     }
 }

@@ -134,9 +134,9 @@ fn judge_refusal(
     let because = |code| reason(code, facts, failure);
     match facts.status {
         401 => Verdict::Hold(because(Code::KeyRejected)),
-        // A key may be for Uploads alone; that the list is refused then is an answer, and holds nothing.
-        403 if matches!(operation, Operation::ListFiles | Operation::GetFile)
-            && situation.doubt != Doubt::None =>
+        // A key may be for Uploads alone; that a File or the list is refused then is an answer, and holds nothing.
+        403 if operation == Operation::GetFile
+            || (operation == Operation::ListFiles && situation.doubt != Doubt::None) =>
         {
             Verdict::Refused(because(Code::Forbidden))
         }
@@ -353,6 +353,10 @@ mod tests {
             (ListFiles, 404, None, doubt, ("refused", CompleteUnresolved)),
             (ListFiles, 501, None, doubt, ("refused", BadAnswer)),
             (GetFile, 404, None, doubt, ("refused", CompleteUnresolved)),
+            (GetFile, 404, None, CALM, ("refused", CompleteUnresolved)),
+            (GetFile, 403, None, CALM, ("refused", Forbidden)),
+            (GetFile, 500, None, CALM, ("retry", ServerError)),
+            (GetFile, 401, None, CALM, ("hold", KeyRejected)),
             (ListFiles, 401, None, doubt, ("hold", KeyRejected)),
             (ListFiles, 403, None, doubt, ("refused", Forbidden)),
             (ListFiles, 403, None, CALM, ("retry", Forbidden)),

@@ -24,6 +24,8 @@ pub enum Await {
     Reading,
     /// Bytes of the file, for its MD5.
     Hashing,
+    /// Bytes of the file, to see whether it is right.
+    Examining,
     /// Bytes of the file, to compare them with what was sent.
     Comparing,
     /// What the file is like now, and whether anybody writes to it.
@@ -58,6 +60,7 @@ impl Await {
         Await::Opening,
         Await::Reading,
         Await::Hashing,
+        Await::Examining,
         Await::Comparing,
         Await::Looking,
         Await::Connection,
@@ -81,6 +84,7 @@ impl fmt::Display for Await {
             Await::Opening => "opening the file",
             Await::Reading => "reading the file",
             Await::Hashing => "hashing the file",
+            Await::Examining => "looking at what is in the file",
             Await::Comparing => "comparing the file with what was sent",
             Await::Looking => "looking at the file",
             Await::Connection => "waiting for a connection",
@@ -141,6 +145,7 @@ impl Patience {
             | Await::Opening
             | Await::Reading
             | Await::Hashing
+            | Await::Examining
             | Await::Comparing
             | Await::Looking
             | Await::Store

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use md5::{Digest as _, Md5};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
-use super::reader::joined;
+use super::reader::{READ_TIMEOUT, hangs, joined};
 use super::{Source, reading};
 use crate::model::failure::SourceFailure;
 use crate::model::file::Digest;
@@ -23,35 +24,48 @@ impl Source {
     ///
     /// To cancel, drop the future: the thread stops before its next read.
     pub async fn md5(&self) -> Result<String, SourceFailure> {
-        let hasher = self.hash(0..self.fingerprint.bytes, Md5::new(), |hasher, bytes| hasher.update(bytes));
+        let hasher = self.read_through(0..self.fingerprint.bytes, Md5::new(), |hasher, bytes| {
+            hasher.update(bytes);
+            true
+        });
         Ok(hasher.await?.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// BLAKE3 of `range`, to compare with the digest of a Part that was sent before. Cancelled like [`Source::md5`].
     pub async fn digest_of(&self, range: Range<u64>) -> Result<Digest, SourceFailure> {
-        let hasher = self.hash(range, Box::<blake3::Hasher>::default(), |hasher, bytes| {
+        let hasher = self.read_through(range, Box::<blake3::Hasher>::default(), |hasher, bytes| {
             hasher.update(bytes);
+            true
         });
         Ok(Digest(*hasher.await?.finalize().as_bytes()))
     }
 
-    async fn hash<H: Send + 'static>(
+    /// Hands the bytes of `range` to `take`, in pieces of at most 1 MiB, on a thread of its own; until it says that the rest is
+    /// not wanted. Cancelled like [`Source::md5`]. A read that does not return is given up after a while.
+    pub async fn read_through<T: Send + 'static>(
         &self,
         range: Range<u64>,
-        mut hasher: H,
-        update: fn(&mut H, &[u8]),
-    ) -> Result<H, SourceFailure> {
+        mut reader: T,
+        take: fn(&mut T, &[u8]) -> bool,
+    ) -> Result<T, SourceFailure> {
         let (file, hashed) = (self.file.clone(), self.hashed.clone());
         let wanted = Wanted(Arc::new(AtomicBool::new(true)));
         let still_wanted = wanted.0.clone();
-        let thread = spawn_blocking(move || {
+        let mut thread = spawn_blocking(move || {
             read_all(&file, range, &still_wanted, |bytes| {
-                update(&mut hasher, bytes);
                 hashed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                take(&mut reader, bytes)
             })
-            .map(|()| hasher)
+            .map(|()| reader)
         });
-        joined(thread.await)
+        loop {
+            let before = self.hashed.load(Ordering::Relaxed);
+            match timeout(READ_TIMEOUT, &mut thread).await {
+                Ok(result) => return joined(result),
+                Err(_) if self.hashed.load(Ordering::Relaxed) != before => {}
+                Err(_) => return Err(hangs(READ_TIMEOUT)),
+            }
+        }
     }
 }
 
@@ -113,7 +127,7 @@ fn read_all(
     file: &File,
     mut range: Range<u64>,
     wanted: &AtomicBool,
-    mut each: impl FnMut(&[u8]),
+    mut each: impl FnMut(&[u8]) -> bool,
 ) -> Result<(), SourceFailure> {
     let mut buffer = vec![0; BUFFER];
     while !range.is_empty() && wanted.load(Ordering::Relaxed) {
@@ -121,7 +135,9 @@ fn read_all(
         match file.read_at(&mut buffer[..length], range.start) {
             Ok(0) => return Err(SourceFailure::Changed),
             Ok(read) => {
-                each(&buffer[..read]);
+                if !each(&buffer[..read]) {
+                    break;
+                }
                 range.start += read as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

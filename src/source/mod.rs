@@ -2,7 +2,7 @@
 //!
 //! - this file: opening, and whether what is open is still the file that lies there;
 //! - `reader`: a range as a stream, with a receipt for what was handed over;
-//! - `digest`: BLAKE3 of a range, MD5 of the whole.
+//! - `digest`: BLAKE3 of a range, MD5 of the whole; whatever else reads a range through.
 //!
 //! A [`Source`] is one open descriptor. All reads of a job go through it, so that all its Parts are of one inode even if
 //! the path is replaced meanwhile.

@@ -23,7 +23,7 @@ pub(super) const CHUNK: u64 = 256 * 1024;
 
 /// How long one read may take before its slot is given up: disks spin up and network file systems fail over, but a
 /// server that is gone for good answers never. The thread stays with the read until the kernel lets it go.
-const READ_TIMEOUT: Duration = Duration::from_secs(300);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What became of the bytes of one range.
 #[derive(Clone, Debug, Default)]
@@ -112,9 +112,7 @@ impl Reader {
             Next::Done => return Ok(None),
         };
         let Ok(read) = timeout(self.patience, read).await else {
-            let message = format!("a read did not return for {} s", self.patience.as_secs());
-            // A file server that is away is no fault of the file's.
-            return Err(SourceFailure::Unreachable { message });
+            return Err(hangs(self.patience));
         };
         let (chunk, unread) = joined(read)?;
         self.progress.fetch_add(chunk.len() as u64, Ordering::Relaxed);
@@ -160,6 +158,11 @@ fn read_exactly(file: &File, range: Range<u64>) -> Result<Vec<u8>, SourceFailure
     // A Vec may have got more capacity than it asked for, and the file may be longer than the range.
     bytes.truncate(length);
     Ok(bytes)
+}
+
+/// A read did not return for so long: a file server that is away is no fault of the file's.
+pub(super) fn hangs(patience: Duration) -> SourceFailure {
+    SourceFailure::Unreachable { message: format!("a read did not return for {} s", patience.as_secs()) }
 }
 
 /// What the blocking thread returned. It ends without an answer only if it panicked or the runtime is going down.

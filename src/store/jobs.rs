@@ -2,6 +2,10 @@
 
 use std::ops::Range;
 
+use sqlx::Row;
+
+use crate::model::answer::FileId;
+use crate::model::examine::Same;
 use crate::model::file::Digest;
 use crate::model::job::{AccountName, FolderId, Job, JobId};
 use crate::model::time::{Now, Wall};
@@ -122,8 +126,8 @@ impl Store {
         Ok(())
     }
 
-    /// The digests of the Parts of a job's last Upload: tells whether other times mean other content. Complete if the
-    /// ranges cover the file.
+    /// The digests of the Parts of a job's last Upload, or of that of the job whose File it shares: tells whether other
+    /// times mean other content. Complete if the ranges cover the file.
     ///
     /// # Errors
     /// If the store fails.
@@ -131,7 +135,8 @@ impl Store {
         let rows = sqlx::query(
             "-- ranges_of\n\
              SELECT start, length, digest FROM parts \
-             WHERE job = ?1 AND upload = (SELECT uploads FROM jobs WHERE id = ?1) AND digest IS NOT NULL \
+             WHERE (job, upload) = (SELECT sent.id, sent.uploads FROM jobs JOIN jobs AS sent \
+             ON sent.id = coalesce(jobs.deduped_from, jobs.id) WHERE jobs.id = ?1) AND digest IS NOT NULL \
              ORDER BY idx",
         )
         .bind(job.0)
@@ -146,5 +151,42 @@ impl Store {
             }
         }
         Ok(ranges)
+    }
+
+    /// The stored jobs that sent as many bytes as `job` has, under the same name, purpose, account and lifetime, the newest
+    /// first; with the ranges that they sent, where all of these are still known. What they sent may be the same.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn sent_before(&self, job: JobId, limit: usize) -> Result<Vec<Same>> {
+        let rows = sqlx::query(
+            "-- sent_before\n\
+             SELECT sent.id, sent.file_id, sent.stored_at, sent.bytes FROM jobs AS mine \
+             JOIN jobs AS sent INDEXED BY jobs_sent ON sent.bytes = mine.bytes AND sent.filename = mine.filename \
+             AND sent.purpose = mine.purpose AND sent.account = mine.account AND sent.base_url = mine.base_url \
+             AND sent.project IS mine.project AND sent.expires_after IS mine.expires_after \
+             WHERE mine.id = ?1 AND sent.id <> ?1 AND sent.stage = 'stored' AND sent.deduped_from IS NULL \
+             AND sent.file_id IS NOT NULL AND sent.stored_at IS NOT NULL \
+             ORDER BY sent.stored_at DESC, sent.id DESC LIMIT ?2",
+        )
+        .bind(job.0)
+        .bind(row::int(limit))
+        .fetch_all(&self.reader)
+        .await?;
+        let mut found = Vec::new();
+        for row in &rows {
+            let job = JobId(row.try_get("id")?);
+            let sent = self.ranges_of(job).await?;
+            let end = sent.iter().try_fold(0, |end, (range, _)| (range.start == end).then_some(range.end));
+            if end == Some(row::number(row, "bytes")?) {
+                found.push(Same {
+                    job,
+                    file: FileId(row.try_get("file_id")?),
+                    stored_at: Wall(row.try_get("stored_at")?),
+                    sent,
+                });
+            }
+        }
+        Ok(found)
     }
 }

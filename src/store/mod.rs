@@ -6,7 +6,7 @@
 //! - `folders` gives each watched folder its row.
 //! - `known` tells the scan which of the files that it saw are new.
 //! - `enqueue` inserts a job, or nothing.
-//! - `jobs` loads what the board works on: what is open, and the window of what is next.
+//! - `jobs` loads what the board works on: what is open, the window of what is next, and what may be the same as that.
 //! - `steps` writes one [`Step`](crate::model::job::Step), each by a method of its own that says where the job has to
 //!   be; `sessions` keeps an Upload and its Parts, `history` writes down that it happened; `deadline` carries the expiry of an Upload into another boot.
 //! - `finish` is what is still to be done after the end of a job, and how far that got.

@@ -213,8 +213,11 @@ async fn mend(to: &mut SqliteConnection, now: Wall) -> sqlx::Result<Salvaged> {
         "-- mend_parts\n\
          DELETE FROM main.parts WHERE (job, upload) NOT IN (SELECT job, number FROM main.uploads)",
         "-- mend_history\nDELETE FROM main.history WHERE job NOT IN (SELECT id FROM main.jobs)",
+        // Of those whose File it was the first takes the place of the job that is lost: a File has one row of its own.
         "-- mend_deduped\n\
-         UPDATE main.jobs SET deduped_from = NULL WHERE deduped_from NOT IN (SELECT id FROM main.jobs)",
+         UPDATE main.jobs SET deduped_from = (SELECT nullif(min(other.id), jobs.id) FROM main.jobs AS other \
+         WHERE other.file_id = jobs.file_id AND other.account = jobs.account AND other.base_url = jobs.base_url) \
+         WHERE deduped_from NOT IN (SELECT id FROM main.jobs)",
     ] {
         change(to, sql).await?;
     }

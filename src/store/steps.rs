@@ -39,6 +39,7 @@ impl Taking<'_> {
             Step::Restarted { why, reason } => self.restarted(*why, reason).await,
             Step::Doubted(doubt) => self.doubted(*doubt).await,
             Step::Stored { file, expires_at } => self.stored(file, *expires_at).await,
+            Step::Deduped { file, from, expires_at } => self.deduped(file, *from, *expires_at).await,
             Step::Failed(reason) => self.failed(reason).await,
             Step::Unresolved { reason, candidates } => self.unresolved(reason, candidates).await,
             Step::Cancelled => self.cancelled().await,
@@ -208,6 +209,30 @@ impl Taking<'_> {
         self.close_upload_if(changed == 1, "completed").await
     }
 
+    /// Only while the other job is there and has that File: a row that points at nothing could not be told from one that
+    /// sent the file itself.
+    async fn deduped(&mut self, file: &FileId, from: JobId, expires_at: Option<i64>) -> sqlx::Result<bool> {
+        let changed = sqlx::query(
+            "-- deduped\n\
+             UPDATE jobs SET stage = 'stored', file_id = ?3, deduped_from = ?4, file_expires_at = ?5, stored_at = ?6, \
+             ended_at = ?6, finish_state = ?7, attempts = 0, failing_since = NULL, due_at = NULL, error_code = NULL, \
+             error_message = NULL, error_status = NULL, error_request_id = NULL WHERE id = ?1 AND stage = ?2 \
+             AND EXISTS (SELECT 1 FROM jobs AS other WHERE other.id = ?4 AND other.stage = 'stored' \
+             AND other.file_id = ?3 AND other.deduped_from IS NULL)",
+        )
+        .bind(self.job.0)
+        .bind(self.from.as_str())
+        .bind(file.0.clone())
+        .bind(from.0)
+        .bind(expires_at.map(|seconds| seconds.saturating_mul(1000)))
+        .bind(self.now.wall.0)
+        .bind(finish_state(self.finish))
+        .execute(&mut *self.connection)
+        .await?
+        .rows_affected();
+        Ok(changed == 1)
+    }
+
     async fn failed(&mut self, reason: &Reason) -> sqlx::Result<bool> {
         let changed = sqlx::query(
             "-- failed\n\
@@ -317,7 +342,7 @@ impl Taking<'_> {
 fn leads_from(from: State, step: &Step) -> bool {
     use State::{Cancelled, Completing, Failed, Queued, Skipped, Unresolved, Uploading};
     match step {
-        Step::Opened(_) | Step::SentWhole { .. } => from == Queued,
+        Step::Opened(_) | Step::SentWhole { .. } | Step::Deduped { .. } => from == Queued,
         Step::PartStored { .. } | Step::Completing => from == Uploading,
         Step::Hashed(_) | Step::Cancelled | Step::Gone(_) => matches!(from, Queued | Uploading),
         Step::PutOff { .. } | Step::Bumped | Step::Failed(_) => !from.has_ended(),
@@ -353,7 +378,9 @@ pub(super) async fn found(
         Step::SentWhole { session, .. } => state == State::Completing && is("upload_id", &session.upload.0)?,
         Step::Completing => state == State::Completing,
         Step::Restarted { .. } | Step::Requeued => state == State::Queued,
-        Step::Stored { file, .. } => state == State::Stored && is("file_id", &file.0)?,
+        Step::Stored { file, .. } | Step::Deduped { file, .. } => {
+            state == State::Stored && is("file_id", &file.0)?
+        }
         Step::Failed(_) => state == State::Failed,
         Step::Unresolved { .. } => state == State::Unresolved,
         Step::Cancelled => state == State::Cancelled,

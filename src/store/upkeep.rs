@@ -31,7 +31,9 @@ impl Store {
         let count: i64 = sqlx::query_scalar(
             "-- prunable\n\
              SELECT count(*) FROM jobs INDEXED BY jobs_ended WHERE ended_at IS NOT NULL AND ended_at < ?1 \
-             AND present = 0 AND stage <> 'unresolved' AND finish_state <> 'pending'",
+             AND present = 0 AND stage <> 'unresolved' AND finish_state <> 'pending' \
+             AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.deduped_from = jobs.id \
+             AND (other.ended_at >= ?1 OR other.present = 1 OR other.finish_state = 'pending'))",
         )
         .bind(before.0)
         .fetch_one(&self.reader)
@@ -40,8 +42,8 @@ impl Store {
     }
 
     /// Forgets some of the jobs that ended before a time, with all that belongs to them; called until it says 0. A file
-    /// that still lies there is not forgotten, or it would be sent again; nor what a person has to settle, nor what is
-    /// still to be finished.
+    /// that still lies there is not forgotten, or it would be sent again; nor what a person has to settle, what is still to
+    /// be finished, or one whose File another job shares.
     ///
     /// # Errors
     /// If the store cannot be written.
@@ -50,7 +52,8 @@ impl Store {
             "-- prune\n\
              DELETE FROM jobs WHERE id IN (SELECT id FROM jobs INDEXED BY jobs_ended \
              WHERE ended_at IS NOT NULL AND ended_at < ?1 AND present = 0 AND stage <> 'unresolved' \
-             AND finish_state <> 'pending' LIMIT ?2)",
+             AND finish_state <> 'pending' \
+             AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.deduped_from = jobs.id) LIMIT ?2)",
         )
         .bind(before.0)
         .bind(CHUNK)
@@ -60,7 +63,8 @@ impl Store {
     }
 
     /// Forgets the history of some of the jobs after `after` that ended before a time, and the Uploads and Parts of
-    /// those whose file is not there any more: their digests are what tells a touched file from a changed one.
+    /// those whose file is not there any more, nor one that shares their File: their digests are what tells a touched file
+    /// from a changed one.
     ///
     /// # Errors
     /// If the store cannot be written.
@@ -83,7 +87,8 @@ impl Store {
             // The Parts go with them.
             "-- prune_uploads\n\
              DELETE FROM uploads WHERE job IN (SELECT id FROM jobs \
-             WHERE id > ?1 AND id <= ?2 AND ended_at < ?3 AND stage <> 'unresolved' AND present = 0)",
+             WHERE id > ?1 AND id <= ?2 AND ended_at < ?3 AND stage <> 'unresolved' AND present = 0 \
+             AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.deduped_from = jobs.id AND other.present = 1))",
         ] {
             let done =
                 sqlx::query(sql).bind(after.0).bind(last).bind(before.0).execute(&mut *transaction).await?;

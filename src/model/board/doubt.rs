@@ -74,6 +74,7 @@ impl Board {
     ) {
         match kind {
             Kind::Fence => self.fence_refused(id, failure, reason, context, now),
+            Kind::Confirm => self.not_the_same(id),
             Kind::Search => self.searched(id, &Found::NoList, context, now),
             // It is not there yet, or never will be: complete is repeated.
             _ => {

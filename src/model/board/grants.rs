@@ -15,8 +15,9 @@ use super::super::policy;
 use super::super::reconcile;
 use super::super::time::{Boot, Now};
 use super::gates::{Gate, Scope};
+use super::queue::Turn;
 use super::task::{Next, Task, UnderWay};
-use super::{Board, Context, Effect, Grant, Kind, OperationId, Running, Wanted, Work};
+use super::{Board, Context, Effect, Grant, Kind, Limits, OperationId, Running, Wanted, Work};
 
 /// Whole files hashed at once: as many as a small machine has cores.
 const HASHES: usize = 2;
@@ -41,6 +42,7 @@ impl Board {
         if !self.gates.is_held(&Scope::Store) {
             self.carry_on(now);
             if !self.stopping {
+                self.examine_ahead(now);
                 self.fill_slots(now);
                 self.fill_lane(now);
             }
@@ -166,6 +168,8 @@ impl Board {
                 continue;
             }
             match next {
+                Next::Examine => self.examine_on_board(id, now),
+                Next::Confirm => self.grant_if(id, Kind::Confirm, now),
                 Next::Verify => self.grant(id, Kind::Verify, Vec::new()),
                 Next::Create if task.is_small() => self.grant_if(id, Kind::Create, now),
                 Next::Whole => self.grant_if(id, Kind::Whole, now),
@@ -257,22 +261,23 @@ impl Board {
     }
 
     fn open_from_queue(&mut self, lane: bool, now: Now) -> bool {
-        if self.tasks.len() >= 4 * self.limits.lane + 2 * self.limits.parallel_parts {
+        if self.is_full() {
             return false;
         }
-        let (gates, limits) = (&self.gates, &self.limits);
-        let may = |job: &Job| {
-            let account = &job.subject.account;
-            limits
-                .accounts
-                .get(account)
-                .is_some_and(|server| gates.gate(account, server, now.boot) != Gate::Shut)
-        };
-        let Some(job) = self.queue.pop(lane, may) else { return false };
+        let limits = &self.limits;
+        let turn = |job: &Job, examined: bool| examined || limits.look(&job.subject).is_none();
+        let may = |job: &Job| self.gate_of(&job.subject.account, now.boot) != Gate::Shut;
+        let Some(place) = self.queue.next(lane, Turn::Opening, turn, may) else { return false };
+        let Some((job, examined)) = self.queue.take(place) else { return false };
         let id = job.id;
-        self.tasks.insert(id, Task::new(job, now));
+        self.tasks.insert(id, Task { examined, ..Task::new(job, now) });
         self.grant_if(id, Kind::Create, now);
         true
+    }
+
+    /// Whether the board has no room for more jobs.
+    pub(super) fn is_full(&self) -> bool {
+        self.tasks.len() >= 4 * self.limits.lane + 2 * self.limits.parallel_parts
     }
 
     /// Ranges that the file of `job` is sent in.
@@ -289,6 +294,12 @@ impl Board {
     fn gate(&self, task: &Task, now: Boot) -> Gate {
         let account = &task.job.subject.account;
         self.gates.gate(account, &self.server_of(account), now)
+    }
+
+    /// The same of a job that waits: nothing is begun for an account that is not there.
+    pub(super) fn gate_of(&self, account: &AccountName, now: Boot) -> Gate {
+        let server = self.limits.accounts.get(account);
+        server.map_or(Gate::Shut, |server| self.gates.gate(account, server, now))
     }
 
     /// Whether a request of this task may start now.
@@ -311,9 +322,9 @@ impl Board {
         }
     }
 
-    fn grant(&mut self, id: JobId, kind: Kind, probe: Vec<Scope>) {
+    pub(super) fn grant(&mut self, id: JobId, kind: Kind, probe: Vec<Scope>) {
         let Some(task) = self.tasks.get(&id) else { return };
-        let Some(work) = work(task, kind, self.limits.checksum) else { return };
+        let Some(work) = work(task, kind, &self.limits) else { return };
         let account = task.job.subject.account.clone();
         let operation = self.start(Some(id), account, kind, work);
         self.gates.probing(&probe, operation);
@@ -354,7 +365,7 @@ impl Board {
         id
     }
 
-    fn running(&self, kind: Kind) -> usize {
+    pub(super) fn running(&self, kind: Kind) -> usize {
         self.operations.values().filter(|running| running.kind == kind).count()
     }
 
@@ -405,10 +416,12 @@ fn is_expired(session: &Session, now: Boot) -> bool {
     matches!(session.deadline, Deadline::At(at) if at <= now)
 }
 
-fn work(task: &Task, kind: Kind, checksum: bool) -> Option<Work> {
+fn work(task: &Task, kind: Kind, limits: &Limits) -> Option<Work> {
     let subject = || Box::new(task.job.subject.clone());
     let session = task.opened.as_ref().or_else(|| task.job.stage.session());
     Some(match kind {
+        Kind::Examine => Work::Examine { subject: subject(), look: limits.look(&task.job.subject)? },
+        Kind::Confirm => Work::Confirm { subject: subject(), same: task.same.last()?.clone() },
         Kind::Create => Work::Create(subject()),
         Kind::Part(index) => {
             let session = session?;
@@ -416,13 +429,15 @@ fn work(task: &Task, kind: Kind, checksum: bool) -> Option<Work> {
             let begun = session.stored_parts() > 0;
             Work::Part { subject: subject(), upload: session.upload.clone(), index, range, begun }
         }
-        Kind::Whole => Work::Whole { subject: subject(), upload: session?.upload.clone(), checksum },
+        Kind::Whole => {
+            Work::Whole { subject: subject(), upload: session?.upload.clone(), checksum: limits.checksum }
+        }
         Kind::Hash => Work::Hash(subject()),
         Kind::Verify => Work::Verify { subject: subject(), sent: wanted(&task.job, session?).sent },
         Kind::Complete => Work::Complete {
             upload: session?.upload.clone(),
             parts: session?.part_ids()?,
-            md5: task.job.md5.clone().filter(|_| checksum),
+            md5: task.job.md5.clone().filter(|_| limits.checksum),
         },
         Kind::Fence => Work::Cancel(session?.upload.clone()),
         Kind::Search => Work::Search(Box::new(wanted(&task.job, session?))),

@@ -4,6 +4,7 @@
 //! race for slots, holds or cancels. A claim is a place on the board: a crash gives every claim back.
 
 mod doubt;
+mod examine;
 mod gates;
 mod grants;
 mod link;
@@ -27,11 +28,13 @@ use self::link::Link;
 use self::queue::Queue;
 use self::task::Task;
 use super::answer::{FileId, PartId, RemoteFile, Upload, UploadId};
+use super::examine::{Examination, Look, Same};
 use super::failure::{Facts, Failure, Operation};
 use super::file::Digest;
 use super::job::{AccountName, Deadline, FolderId, Job, JobId, Reason, Stage, State, Step, Subject};
 use super::plan::PartSize;
 use super::policy::Retry;
+use super::preflight::Report;
 use super::reconcile::{Content, Found};
 use super::time::{Boot, Now, Wall};
 
@@ -52,6 +55,15 @@ pub struct Limits {
     pub complete_timeout: Duration,
     /// Each account with the server that it belongs to.
     pub accounts: HashMap<AccountName, String>,
+    /// The folders whose files are looked at before they are sent.
+    pub examine: HashMap<FolderId, Examination>,
+}
+
+impl Limits {
+    /// What there is to look at of a file before it is sent.
+    fn look(&self, subject: &Subject) -> Option<Look> {
+        self.examine.get(&subject.folder)?.of(subject)
+    }
 }
 
 /// Small requests at once: enough to hide the latency of a far server behind many small files, few enough not to be
@@ -154,6 +166,15 @@ pub enum Effect {
         /// The request.
         context: Context,
     },
+    /// A look at a file before it is sent showed something that a person should know: keep it with the job.
+    Warn {
+        /// The job.
+        job: JobId,
+        /// Its file.
+        subject: Box<Subject>,
+        /// What was seen.
+        report: Report,
+    },
     /// Load the beginning of this line from the store, as it is after everything written so far.
     Refill(Line, usize),
     /// The file is another version by now: look at it anew.
@@ -240,6 +261,20 @@ pub enum Work {
         /// Whether the MD5 is wanted.
         checksum: bool,
     },
+    /// A look at the file before it is sent: no request, but for a commit it reads the store.
+    Examine {
+        /// The file.
+        subject: Box<Subject>,
+        /// What to look at.
+        look: Look,
+    },
+    /// `GET /files/{id}` of a File that has the same bytes, and then: is the file still that version?
+    Confirm {
+        /// The file.
+        subject: Box<Subject>,
+        /// Whose File it is.
+        same: Same,
+    },
     /// MD5 of the whole file.
     Hash(Box<Subject>),
     /// Is the file still the version of which these ranges were sent?
@@ -315,6 +350,15 @@ pub enum Done {
     PartStored(PartId, Digest),
     /// A small file's Part is stored, and the file is still that version.
     WholeStored(PartId, Digest, Option<String>),
+    /// What the look at the file showed.
+    Examined {
+        /// Whether it is right.
+        report: Report,
+        /// Those who sent the same bytes, the newest first.
+        same: Vec<Same>,
+    },
+    /// The File with the same bytes is there, and the file still that version.
+    Confirmed(RemoteFile),
     /// The MD5.
     Hashed(String),
     /// Still the same version.
@@ -377,6 +421,8 @@ struct Running {
 /// What a running operation takes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
+    Examine,
+    Confirm,
     Create,
     Part(usize),
     Whole,
@@ -398,16 +444,21 @@ impl Kind {
     fn operation(self) -> Operation {
         match self {
             Kind::Create => Operation::Create,
-            Kind::Part(_) | Kind::Whole | Kind::Hash | Kind::Verify => Operation::Part,
+            Kind::Part(_) | Kind::Whole | Kind::Hash | Kind::Verify | Kind::Examine => Operation::Part,
             Kind::Complete => Operation::Complete,
             Kind::Cancel | Kind::Fence => Operation::Cancel,
             Kind::Search | Kind::Probe => Operation::ListFiles,
-            Kind::AskFile | Kind::Check => Operation::GetFile,
+            Kind::Confirm | Kind::AskFile | Kind::Check => Operation::GetFile,
         }
     }
 
     fn uses_lane(self) -> bool {
-        !matches!(self, Kind::Part(_) | Kind::Hash | Kind::Verify)
+        !matches!(self, Kind::Part(_)) && !self.is_local()
+    }
+
+    /// Whether it asks the server nothing.
+    fn is_local(self) -> bool {
+        matches!(self, Kind::Examine | Kind::Hash | Kind::Verify)
     }
 }
 
@@ -468,7 +519,10 @@ impl Board {
             Event::Renewed(account) => self.gates.probe_now(&Scope::Account(account), now.boot),
             Event::PartCaps(caps) => self.part_caps = caps,
             Event::Moved(operations) => self.moved(&operations, now),
-            Event::Stopping => self.stopping = true,
+            Event::Stopping => {
+                self.stopping = true;
+                self.end_examinations();
+            }
             Event::Tick => {}
         }
         self.fill(now);

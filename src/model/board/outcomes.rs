@@ -69,8 +69,7 @@ impl Board {
         }
         let context = Context {
             // Hashing and looking are no requests.
-            operation: Some(running.kind.operation())
-                .filter(|_| !matches!(running.kind, Kind::Hash | Kind::Verify)),
+            operation: Some(running.kind.operation()).filter(|_| !running.kind.is_local()),
             facts: outcome
                 .facts
                 .clone()
@@ -118,6 +117,8 @@ impl Board {
                 self.effects.push(Effect::Note { job: id, context: created });
                 self.step(id, Step::SentWhole { session, md5 }, Context { bytes, ..context }, true);
             }
+            Done::Examined { report, same } => self.examined(id, report, same, context),
+            Done::Confirmed(file) => self.confirmed(id, &file, context, now),
             Done::Hashed(md5) => self.step(id, Step::Hashed(md5), context, false),
             Done::Verified => {
                 if self.stopping {
@@ -399,6 +400,13 @@ impl Board {
                     self.inquire_further(id, reason, context, now);
                     return;
                 }
+            }
+            // That nobody can say whether the server has it already is no reason not to send it.
+            Stage::Queued if tried_enough && !task.same.is_empty() => {
+                task.job.failing_since = None;
+                task.failing = None;
+                self.not_the_same(id);
+                return;
             }
             _ if tried_enough => {
                 self.fail(id, reason, context);

@@ -16,12 +16,32 @@ const WINDOW: usize = 256;
 /// A line that is shorter than this is refilled.
 const LOW: usize = WINDOW / 4;
 
+/// Jobs of a line that were looked at and wait to be opened at most: enough to fill the slots and the lane.
+const AHEAD: usize = 32;
+
+/// What a job of a line is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// To be looked at.
+    Looking,
+    /// To be sent.
+    Opening,
+}
+
+/// Where a job waits.
+#[derive(Debug)]
+pub(super) struct Place {
+    line: Line,
+    index: usize,
+    turn: Turn,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     lines: BTreeMap<Line, Waiting>,
     paused: BTreeSet<FolderId>,
-    /// Whose turn it was last, by kind of line.
-    last: [Option<FolderId>; 2],
+    /// Whose turn it was last, by kind of line, to be looked at and to be sent.
+    last: [[Option<FolderId>; 2]; 2],
     /// Jobs that left the board while a line was being loaded: what was read of them may be older than what was written.
     left: HashSet<JobId>,
     next_due: Option<Wall>,
@@ -32,6 +52,8 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     jobs: VecDeque<Job>,
+    /// Those of them that were looked at.
+    examined: HashSet<JobId>,
     /// The store has queued jobs of this line that are not here.
     more: bool,
     /// A refill is on its way.
@@ -58,6 +80,9 @@ impl Queue {
         } else {
             self.paused.remove(&folder);
         }
+        // Much may happen meanwhile to what they were compared with.
+        let its = self.lines.iter_mut().filter(|(line, _)| line.folder == folder);
+        its.for_each(|(_, waiting)| waiting.examined.clear());
     }
 
     pub(super) fn folders(&self) -> Vec<FolderId> {
@@ -89,6 +114,22 @@ impl Queue {
         if let Some(waiting) = self.lines.get_mut(&line_of(&job)) {
             waiting.jobs.push_front(job);
         }
+    }
+
+    /// Puts a job that was looked at back at its place.
+    pub(super) fn put_back(&mut self, job: Job) {
+        let Some(waiting) = self.lines.get_mut(&line_of(&job)) else { return };
+        let order = |job: &Job| (!job.bumped, job.id);
+        let place = waiting.jobs.iter().position(|other| order(other) > order(&job));
+        waiting.examined.insert(job.id);
+        waiting.jobs.insert(place.unwrap_or(waiting.jobs.len()), job);
+    }
+
+    /// The jobs that were looked at and wait to be sent.
+    pub(super) fn examined(&self) -> impl Iterator<Item = &Job> {
+        let lines = self.lines.iter().filter(|(line, _)| !self.paused.contains(&line.folder));
+        let lines = lines.filter(|(_, waiting)| !waiting.examined.is_empty());
+        lines.flat_map(|(_, waiting)| waiting.jobs.iter().filter(|job| waiting.examined.contains(&job.id)))
     }
 
     pub(super) fn refilled(
@@ -136,32 +177,49 @@ impl Queue {
         .collect()
     }
 
-    /// The next job of its kind: round-robin over the folders, bumped ones first, then the oldest.
-    pub(super) fn pop(&mut self, lane: bool, may: impl Fn(&Job) -> bool) -> Option<Job> {
-        let paused = &self.paused;
-        let ready = |line: &Line, waiting: &Waiting| {
-            line.lane == lane && !paused.contains(&line.folder) && waiting.jobs.front().is_some_and(&may)
+    /// The next job of its kind: round-robin over the folders, bumped ones first, then the oldest of those of which
+    /// `its_turn` says yes, being told whether the job was looked at. A folder whose next job `may` not begin waits.
+    pub(super) fn next(
+        &self,
+        lane: bool,
+        turn: Turn,
+        its_turn: impl Fn(&Job, bool) -> bool,
+        may: impl Fn(&Job) -> bool,
+    ) -> Option<Place> {
+        let next_of = |line: &Line, waiting: &Waiting| {
+            let open = line.lane == lane && !self.paused.contains(&line.folder);
+            if !open || (turn == Turn::Looking && waiting.examined.len() >= AHEAD) {
+                return None;
+            }
+            let its_turn = |job: &Job| its_turn(job, waiting.examined.contains(&job.id));
+            let (index, job) = waiting.jobs.iter().enumerate().find(|(_, job)| its_turn(job))?;
+            may(job).then_some((job.bumped, Place { line: *line, index, turn }))
         };
-        let ready: Vec<Line> =
-            self.lines.iter().filter(|(line, waiting)| ready(line, waiting)).map(|(line, _)| *line).collect();
-        let bumped = |line: &&Line| {
-            self.lines.get(*line).and_then(|waiting| waiting.jobs.front()).is_some_and(|job| job.bumped)
-        };
-        let last = self.last[usize::from(lane)];
+        let mut ready: Vec<(bool, Place)> =
+            self.lines.iter().filter_map(|(line, waiting)| next_of(line, waiting)).collect();
+        let last = self.last[turn as usize][usize::from(lane)];
         let chosen = ready
             .iter()
-            .find(bumped)
-            .or_else(|| ready.iter().find(|line| Some(line.folder) > last))
-            .or(ready.first())
-            .copied()?;
-        self.last[usize::from(lane)] = Some(chosen.folder);
-        self.lines.get_mut(&chosen)?.jobs.pop_front()
+            .position(|(bumped, _)| *bumped)
+            .or_else(|| ready.iter().position(|(_, place)| Some(place.line.folder) > last))
+            .unwrap_or(0);
+        (chosen < ready.len()).then(|| ready.swap_remove(chosen).1)
+    }
+
+    /// Takes the job from its place; tells whether it was looked at.
+    pub(super) fn take(&mut self, place: Place) -> Option<(Job, bool)> {
+        let waiting = self.lines.get_mut(&place.line)?;
+        let job = waiting.jobs.remove(place.index)?;
+        self.last[place.turn as usize][usize::from(place.line.lane)] = Some(place.line.folder);
+        let examined = waiting.examined.remove(&job.id);
+        Some((job, examined))
     }
 
     /// Takes a job out wherever it waits.
     pub(super) fn remove(&mut self, id: JobId) -> Option<Job> {
         self.lines.values_mut().find_map(|waiting| {
             let place = waiting.jobs.iter().position(|job| job.id == id)?;
+            waiting.examined.remove(&id);
             waiting.jobs.remove(place)
         })
     }

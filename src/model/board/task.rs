@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::super::answer::FileId;
+use super::super::examine::Same;
 use super::super::job::{Deadline, Doubt, Job, PlannedPart, Reason, Session, Stage};
 use super::super::plan::LANE_BYTES;
 use super::super::time::{Boot, Now};
@@ -19,6 +20,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) job: Job,
+    /// The file was looked at in this run.
+    pub(super) examined: bool,
+    /// Those who sent the same bytes and whose Files are still to be asked for, the next one last.
+    pub(super) same: Vec<Same>,
     /// The Upload of a small file between create and its Part: nothing is written of it before it holds something.
     pub(super) opened: Option<Session>,
     /// The request that opened it, for the history.
@@ -64,6 +69,8 @@ pub(super) struct Task {
 /// One thing that a task has under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum UnderWay {
+    /// A look at the file before it is sent, or the question for a File with the same bytes.
+    Look,
     Request,
     Part(usize),
     Hash,
@@ -73,6 +80,8 @@ pub(super) enum UnderWay {
 /// What a task could start now, if slots and gates allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
+    Examine,
+    Confirm,
     Create,
     Whole,
     Verify,
@@ -89,6 +98,8 @@ impl Task {
             failing: job.failing_since.map(|since| now.boot_at(since).min(now.boot)),
             completed_at: None,
             job,
+            examined: false,
+            same: Vec::new(),
             opened: None,
             created: Context::default(),
             not_before: Boot(i64::MIN),
@@ -135,11 +146,14 @@ impl Task {
 
     /// What it could do next besides sending Parts and hashing.
     pub(super) fn next(&self, limits: &Limits) -> Next {
-        if self.under_way.contains(&UnderWay::Request) || self.under_way.contains(&UnderWay::Verify) {
+        let busy = |one: &UnderWay| matches!(one, UnderWay::Look | UnderWay::Request | UnderWay::Verify);
+        if self.under_way.iter().any(busy) {
             return Next::Nothing;
         }
         match &self.job.stage {
             Stage::Queued if self.opened.is_some() => Next::Whole,
+            Stage::Queued if !self.same.is_empty() => Next::Confirm,
+            Stage::Queued if !self.examined && limits.look(&self.job.subject).is_some() => Next::Examine,
             Stage::Queued => Next::Create,
             Stage::Sending(session) => {
                 let hashed = self.job.md5.is_some() || !limits.checksum;
@@ -259,6 +273,7 @@ impl Task {
 impl From<Kind> for Option<UnderWay> {
     fn from(kind: Kind) -> Option<UnderWay> {
         match kind {
+            Kind::Examine | Kind::Confirm => Some(UnderWay::Look),
             Kind::Create
             | Kind::Whole
             | Kind::Complete

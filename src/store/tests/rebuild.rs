@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
 use super::*;
+use crate::model::answer::FileId;
 use crate::model::job::{Doubt, Stage, State};
 use crate::store::{DATABASE, NewRequest, RebuildError, Rebuilt, rebuild};
 
@@ -164,4 +165,33 @@ async fn a_whole_store_is_not_rebuilt() {
     let healthy = RebuildError::Healthy(dir.path().join(DATABASE));
     assert_eq!(rebuild(dir.path(), &[], Wall(1)).await, Err(healthy));
     assert!(Store::open(dir.path(), boot()).await.is_ok());
+}
+
+#[tokio::test]
+async fn of_those_that_shared_the_file_of_a_lost_row_the_first_has_it() {
+    let fixture = Fixture::new().await;
+    let file = FileId("file-1".into());
+    let mut one = fixture.queued("a/x").await;
+    fixture.take(&mut one, Step::SentWhole { session: whole("upload_1"), md5: None }).await;
+    fixture.take(&mut one, Step::Stored { file: file.clone(), expires_at: None }).await;
+    let mut sharing = Vec::new();
+    for path in ["b/x", "c/x", "d/x"] {
+        let mut job = fixture.queued(path).await;
+        fixture.take(&mut job, Step::Deduped { file: file.clone(), from: one.id, expires_at: None }).await;
+        sharing.push(job.id);
+    }
+    let mut connection = fixture.store.writer.acquire().await.unwrap();
+    for sql in ["PRAGMA foreign_keys = OFF", "DELETE FROM jobs WHERE id = 1", "PRAGMA foreign_keys = ON"] {
+        sqlx::query(sql).execute(&mut *connection).await.unwrap();
+    }
+    drop(connection);
+    let spoilt = pages_of(&fixture, "jobs_stage").await;
+    let dir = spoil(fixture, spoilt).await;
+    let (told, after) = rebuilt(&dir, &configured()).await;
+    assert_eq!((told.jobs, told.lost), (3, 0), "{told:?}");
+    let mut from = Vec::new();
+    for id in &sharing {
+        from.push(after.store.record(*id).await.unwrap().unwrap().deduped_from);
+    }
+    assert_eq!(from, [None, Some(sharing[0]), Some(sharing[0])]);
 }

@@ -16,6 +16,7 @@ fn steps() -> Vec<Step> {
         Step::PutOff { due: Wall(77), reason: reason(), attempts: 3, failing_since: Wall(55) },
         Step::Restarted { why: Why::Refused, reason: reason() },
         Step::Stored { file: file.clone(), expires_at: Some(1_800_000_000) },
+        Step::Deduped { file: file.clone(), from: JobId(1), expires_at: Some(1_800_000_000) },
         Step::Failed(reason()),
         Step::Unresolved { reason: reason(), candidates: vec![file, FileId("file-2".into())] },
         Step::Cancelled,
@@ -63,6 +64,11 @@ fn loaded(mut job: Job) -> Job {
 #[tokio::test]
 async fn every_step_from_every_state_does_what_the_table_says_or_nothing() {
     let fixture = Fixture::new().await;
+    // The job whose File others share.
+    let mut first = fixture.queued("first").await;
+    assert_eq!(first.id, JobId(1));
+    fixture.take(&mut first, Step::SentWhole { session: whole("upload_0"), md5: None }).await;
+    fixture.take(&mut first, Step::Stored { file: FileId("file-1".into()), expires_at: None }).await;
     let mut allowed = 0;
     for (number, way) in ways().into_iter().enumerate() {
         for (place, step) in steps().into_iter().enumerate() {
@@ -189,4 +195,97 @@ async fn another_boot_knows_the_deadline_by_the_calendar() {
     let open = store.load_open(now).await.unwrap();
     let Stage::Sending(session) = &open[0].stage else { panic!("{open:?}") };
     assert_eq!(session.deadline, Deadline::At(Boot(1000 + 3_600_000 - 65_000)));
+}
+
+/// A job that is stored as this File, in one Part.
+async fn stored(fixture: &Fixture, candidate: Candidate, file: &str) -> Job {
+    let mut job = fixture.add(candidate).await;
+    let mut session = whole(&format!("upload_{file}"));
+    session.parts[0].range = 0..job.subject.fingerprint.bytes;
+    fixture.take(&mut job, Step::SentWhole { session, md5: None }).await;
+    fixture.take(&mut job, Step::Stored { file: FileId(file.into()), expires_at: None }).await;
+    job
+}
+
+#[tokio::test]
+async fn what_was_sent_before_is_found_only_if_all_of_it_is_the_same() {
+    let fixture = Fixture::new().await;
+    let one = stored(&fixture, fixture.candidate("a/x"), "file-1").await;
+    let two = stored(&fixture, fixture.candidate("b/x"), "file-2").await;
+    let mine = fixture.queued("c/x").await;
+    for (path, change) in [
+        ("d/y", (|_| {}) as fn(&mut Candidate)),
+        ("e/x", |other| other.subject.fingerprint.bytes += 1),
+        ("f/x", |other| other.subject.purpose = "evals".into()),
+        ("g/x", |other| other.subject.expires_after = None),
+        ("h/x", |other| other.subject.account = AccountName("eu".into())),
+        ("i/x", |other| other.base_url = "https://eu.api.openai.com/v1".into()),
+        ("j/x", |other| other.project = None),
+    ] {
+        let mut other = fixture.candidate(path);
+        change(&mut other);
+        stored(&fixture, other, &format!("file-{path}")).await;
+    }
+    // Neither what only shares a File, nor what is not known whole.
+    let mut shares = fixture.queued("k/x").await;
+    let deduped = Step::Deduped { file: FileId("file-1".into()), from: one.id, expires_at: None };
+    fixture.take(&mut shares, deduped).await;
+    let mut partly = fixture.queued("l/x").await;
+    let mut session = whole("upload_partly");
+    session.parts[0].range = 1..partly.subject.fingerprint.bytes;
+    fixture.take(&mut partly, Step::SentWhole { session, md5: None }).await;
+    fixture.take(&mut partly, Step::Stored { file: FileId("file-3".into()), expires_at: None }).await;
+
+    let found = fixture.store.sent_before(mine.id, 5).await.unwrap();
+    let files: Vec<_> = found.iter().map(|same| (same.job, same.file.0.as_str())).collect();
+    assert_eq!(files, [(two.id, "file-2"), (one.id, "file-1")], "the newest first");
+    assert_eq!(found[0].sent, [(0..mine.subject.fingerprint.bytes, Digest([7; 32]))]);
+    assert_eq!(found[0].stored_at, at(5000).wall);
+    assert_eq!(fixture.store.sent_before(mine.id, 2).await.unwrap().len(), 1, "two were looked at");
+    assert_eq!(
+        fixture.store.ranges_of(shares.id).await.unwrap(),
+        found[1].sent,
+        "a touch is no other version"
+    );
+}
+
+#[tokio::test]
+async fn a_job_shares_a_file_only_with_one_that_sent_it_and_keeps_it_from_being_forgotten() {
+    let fixture = Fixture::new().await;
+    let one = stored(&fixture, fixture.candidate("a/x"), "file-1").await;
+    let share = |from, file: &str| Step::Deduped { file: FileId(file.into()), from, expires_at: Some(9) };
+    let mut two = fixture.queued("b/x").await;
+    for wrong in [share(one.id, "file-2"), share(JobId(99), "file-1"), share(two.id, "file-1")] {
+        let result = fixture.step(two.id, State::Queued, wrong, Context::default()).await;
+        let conflict = WriteError::Conflict { job: two.id, what: "deduped", found: Some(State::Queued) };
+        assert_eq!(result, Err(conflict));
+    }
+    let mut three = fixture.queued("c/x").await;
+    let mut four = fixture.queued("d/x").await;
+    for job in [&mut two, &mut three] {
+        fixture.take(job, share(one.id, "file-1")).await;
+    }
+    let result = fixture.step(four.id, State::Queued, share(two.id, "file-1"), Context::default()).await;
+    assert!(result.is_err(), "that one only shares it: {result:?}");
+    fixture.take(&mut four, Step::Cancelled).await;
+    let record = fixture.store.record(two.id).await.unwrap().unwrap();
+    assert_eq!((record.deduped_from, record.file_id), (Some(one.id), Some(FileId("file-1".into()))));
+    assert_eq!((record.stored_at, record.file_expires_at), (Some(at(5000).wall), Some(Wall(9000))));
+    assert_eq!(fixture.store.history(two.id).await.unwrap()[0].event, "deduped");
+    assert_eq!(fixture.store.find_file(&FileId("file-1".into())).await.unwrap().len(), 1);
+
+    // The one that sent it is moved away, and a long time passes.
+    fixture.store.write(&Write::Retire(one.id)).await.unwrap();
+    fixture.store.prune_history(at(9000).wall, JobId(0)).await.unwrap();
+    assert_eq!(fixture.store.ranges_of(two.id).await.unwrap().len(), 1);
+    let prune =
+        async || (fixture.store.prunable(at(9000).wall).await, fixture.store.prune(at(9000).wall).await);
+    let (counted, forgotten) = prune().await;
+    assert_eq!((counted.unwrap(), forgotten.unwrap()), (0, 0));
+    for job in [two.id, three.id] {
+        fixture.store.write(&Write::Retire(job)).await.unwrap();
+    }
+    let (counted, forgotten) = prune().await;
+    assert_eq!((counted.unwrap(), forgotten.unwrap()), (3, 2), "first those that share it");
+    assert_eq!(prune().await.1.unwrap(), 1, "and then the one that sent it");
 }

@@ -2,10 +2,12 @@
 //!
 //! - `world`: a link, clocks and a store around the board; `server`: the API with its habits;
 //! - this file: order, holds, pace, requests of commands, crashes;
+//! - `examine`: looks at files before they are sent, and files that are the same;
 //! - `hour`: the expiry of Uploads, on links of every speed and with clocks that jump;
 //! - `lost`: answers that never came;
 //! - `neglect`: work that nothing will wake, as the watchdog sees it.
 
+mod examine;
 mod hour;
 mod lost;
 mod neglect;

@@ -118,6 +118,9 @@ impl Server {
                 let (id, digest) = self.take_part(upload, subject.fingerprint.bytes, now)?;
                 Done::WholeStored(id, digest, Some("md5".into()))
             }
+            Work::Examine { .. } | Work::Confirm { .. } => {
+                unreachable!("the world knows what is in its files")
+            }
             Work::Hash(_) => Done::Hashed("md5".into()),
             Work::Verify { .. } => Done::Verified,
             Work::Complete { upload, parts, .. } => self.complete(upload, parts, now)?,
@@ -229,7 +232,7 @@ impl Server {
         }
     }
 
-    fn remote(&self, file: &FileId) -> Option<RemoteFile> {
+    pub(super) fn remote(&self, file: &FileId) -> Option<RemoteFile> {
         self.files.iter().find(|one| one.id == *file).map(|file| RemoteFile {
             id: file.id.clone(),
             bytes: Some(file.bytes),

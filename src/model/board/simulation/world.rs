@@ -9,9 +9,10 @@ use super::super::super::file::Fingerprint;
 use super::super::super::job::*;
 use super::super::super::plan::{self, PartSize};
 use super::super::super::policy::Retry;
+use super::super::super::preflight::Preflight;
 use super::super::super::time::{Boot, Now, Wall};
 use super::super::*;
-use super::server::Server;
+use super::server::{Server, refused};
 
 pub(super) const MB: u64 = 1_000_000;
 
@@ -49,6 +50,21 @@ pub(super) struct World {
     pub(super) caps: HashMap<String, u64>,
     pub(super) failed: HashMap<JobId, Reason>,
     pub(super) cancelled: usize,
+    /// The folders whose files are looked at.
+    pub(super) examine: HashMap<FolderId, Examination>,
+    /// What is in files; one that is not here has bytes of its own.
+    pub(super) contents: HashMap<JobId, i64>,
+    /// Files that are wrong.
+    pub(super) faulty: HashSet<JobId>,
+    /// Files that the server has no more.
+    pub(super) deleted: HashSet<FileId>,
+    /// Looks at files that are slower than this link reads take so long.
+    pub(super) slow_looks: HashMap<FolderId, Duration>,
+    pub(super) most_looks: usize,
+    pub(super) looks: usize,
+    pub(super) warned: BTreeMap<JobId, Report>,
+    /// Jobs that share the File of another.
+    pub(super) shared: BTreeMap<JobId, JobId>,
 }
 
 pub(super) fn limits() -> Limits {
@@ -67,6 +83,7 @@ pub(super) fn limits() -> Limits {
             (AccountName("default".into()), "https://one".into()),
             (AccountName("other".into()), "https://two".into()),
         ]),
+        examine: HashMap::new(),
     }
 }
 
@@ -97,6 +114,15 @@ impl World {
             caps: HashMap::new(),
             failed: HashMap::new(),
             cancelled: 0,
+            examine: HashMap::new(),
+            contents: HashMap::new(),
+            faulty: HashSet::new(),
+            deleted: HashSet::new(),
+            slow_looks: HashMap::new(),
+            most_looks: 0,
+            looks: 0,
+            warned: BTreeMap::new(),
+            shared: BTreeMap::new(),
         }
     }
 
@@ -143,7 +169,7 @@ impl World {
 
     /// Starts the service on what the rows say.
     pub(super) fn boot(&mut self) {
-        self.board = Board::new(limits(), 7);
+        self.board = Board::new(Limits { examine: self.examine.clone(), ..limits() }, 7);
         self.parts.clear();
         self.requests.clear();
         self.grants.clear();
@@ -164,6 +190,7 @@ impl World {
             }
             self.most_parts = self.most_parts.max(self.board.running_parts());
             self.most_lane = self.most_lane.max(self.board.running_lane());
+            self.most_looks = self.most_looks.max(self.board.running(Kind::Examine));
             let open = self.board.active().filter(|job| matches!(job.stage, Stage::Sending(_))).count();
             self.most_open = self.most_open.max(open);
         }
@@ -178,8 +205,9 @@ impl World {
                     let left = (range.end - range.start) as f64;
                     self.parts.insert(grant.id, (grant.clone(), left));
                 } else {
-                    self.requests.insert((self.now.boot + self.latency, grant.id));
+                    self.requests.insert((self.now.boot + self.time_of(&grant.work), grant.id));
                 }
+                self.looks += usize::from(matches!(grant.work, Work::Examine { .. }));
                 if let (Work::Create(_), Some(job)) = (&grant.work, grant.job) {
                     self.order.push(job);
                 }
@@ -200,6 +228,9 @@ impl World {
                     self.failed.insert(job, reason.clone());
                 }
                 row.take(&step).unwrap();
+                if let Step::Deduped { from, .. } = step {
+                    self.shared.insert(job, from);
+                }
                 if awaited {
                     events.push(Event::Committed(job));
                 }
@@ -225,6 +256,9 @@ impl World {
                 let more = due.len() > count;
                 let jobs = due.into_iter().take(count).collect();
                 events.push(Event::Refilled { line, jobs, more, next_due });
+            }
+            Effect::Warn { job, report, .. } => {
+                self.warned.insert(job, report);
             }
             Effect::Held(_, hold) => self.holds.push(hold.reason.code),
             Effect::Lifted(..) => self.lifted += 1,
@@ -333,11 +367,8 @@ impl World {
         let interrupted = self.aborted.remove(&id);
         let failure = (self.fault)(&grant.work, grant.job, &grant.account, self.now);
         let lost = matches!(failure, Some(Failure::Transport { .. }));
-        let mut result = if interrupted || (failure.is_some() && !lost) {
-            None
-        } else {
-            Some(self.server.serve(grant.job, &grant.work, self.real))
-        };
+        let mut result =
+            if interrupted || (failure.is_some() && !lost) { None } else { Some(self.serve(&grant)) };
         if let Some(failure) = failure {
             result = Some(Err(failure));
         }
@@ -345,6 +376,59 @@ impl World {
         let facts = Some(Facts { status: 200, ..Facts::default() });
         let outcome = Outcome { result, facts, took: Duration::ZERO, interrupted };
         self.apply(Event::Done(id, outcome));
+    }
+
+    /// How long it takes, where that does not hang on the link.
+    fn time_of(&self, work: &Work) -> Duration {
+        match work {
+            // Half a gigabyte a second.
+            Work::Examine { subject, .. } => {
+                let slow = self.slow_looks.get(&subject.folder).copied();
+                slow.unwrap_or(Duration::from_millis(1 + subject.fingerprint.bytes / 500_000))
+            }
+            _ => self.latency,
+        }
+    }
+
+    fn content(&self, job: JobId) -> i64 {
+        self.contents.get(&job).copied().unwrap_or(-job.0)
+    }
+
+    fn serve(&mut self, grant: &Grant) -> Result<Done, Failure> {
+        match (&grant.work, grant.job) {
+            (Work::Examine { subject, look }, Some(job)) => Ok(self.look(job, subject, *look)),
+            (Work::Confirm { same, .. }, _) if self.deleted.contains(&same.file) => Err(refused(404)),
+            (Work::Confirm { same, .. }, _) => {
+                let mut file = self.server.remote(&same.file).ok_or(refused(404))?;
+                file.purpose = "batch".into();
+                Ok(Done::Confirmed(file))
+            }
+            _ => self.server.serve(grant.job, &grant.work, self.real),
+        }
+    }
+
+    fn look(&self, job: JobId, subject: &Subject, look: Look) -> Done {
+        let mut report = Report::default();
+        if look.preflight != Preflight::Off && self.faulty.contains(&job) {
+            report.faults.push("line 1: it is not JSON".into());
+            report.total = 1;
+        }
+        let same_bytes = |row: &&Job| {
+            let other = &row.subject;
+            row.id != job
+                && !self.shared.contains_key(&row.id)
+                && other.fingerprint.bytes == subject.fingerprint.bytes
+                && (&other.filename, &other.account) == (&subject.filename, &subject.account)
+                && self.content(row.id) == self.content(job)
+        };
+        let same = self.rows.values().rev().filter(same_bytes).filter_map(|row| match &row.stage {
+            Stage::Stored(file) if look.dedupe && !look.rejects(&report) => {
+                Some(Same { job: row.id, file: file.clone(), stored_at: self.now.wall, sent: Vec::new() })
+            }
+            _ => None,
+        });
+        let same = same.collect();
+        Done::Examined { report, same }
     }
 
     pub(super) fn states(&self) -> BTreeMap<State, usize> {
@@ -359,7 +443,11 @@ impl World {
         assert_eq!(self.states(), BTreeMap::from([(State::Stored, self.rows.len())]));
         self.assert_ledger_is_the_truth();
         let mine = self.server.files.iter().filter(|file| file.job.is_some()).count();
-        assert_eq!(mine, self.rows.len(), "one File for each file");
+        assert_eq!(
+            mine,
+            self.rows.len() - self.shared.len(),
+            "one File for each file that does not share one"
+        );
     }
 
     /// Each row names its own File, no file has two, and no Part was sent to an Upload that had ended.
@@ -371,7 +459,9 @@ impl World {
         for row in self.rows.values() {
             if let Stage::Stored(id) = &row.stage {
                 let file = self.server.files.iter().find(|file| file.id == *id).unwrap();
-                assert_eq!(file.job, Some(row.id), "{id} is another's");
+                let owner = self.shared.get(&row.id).copied().unwrap_or(row.id);
+                assert_eq!(file.job, Some(owner), "{id} is another's");
+                assert_eq!(self.content(owner), self.content(row.id), "{id} has other bytes");
             }
         }
         assert_eq!(self.server.abuses, [] as [String; 0]);
