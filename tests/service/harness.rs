@@ -151,17 +151,23 @@ impl Bench {
         records.remove(0)
     }
 
-    /// Asserts what every run must leave: each stored row names one File, of exactly its bytes, and no File is without row.
+    /// Asserts what every run must leave: each stored row names one File, of exactly its bytes, that is its own unless it says
+    /// whose it shares; and no File is without row.
     pub async fn assert_ledger_is_the_truth(&self) {
         let records = self.records().await;
         let files = self.emulator.files();
         let stored: Vec<&Record> = records.iter().filter(|record| record.file_id.is_some()).collect();
-        assert_eq!(stored.len(), files.len(), "one row for each File: {records:#?}\n{files:#?}");
+        let own = stored.iter().filter(|record| record.deduped_from.is_none()).count();
+        assert_eq!(own, files.len(), "one row for each File: {records:#?}\n{files:#?}");
         for record in stored {
             let id = record.file_id.as_ref().unwrap();
             let file = files.iter().find(|file| file.id == id.0).unwrap();
             assert_eq!(file.bytes, record.fingerprint.bytes);
             assert_eq!(file.filename, record.filename);
+            if let Some(from) = record.deduped_from {
+                let owner = records.iter().find(|owner| owner.id == from).unwrap();
+                assert_eq!((&owner.file_id, owner.deduped_from), (&record.file_id, None));
+            }
             let path = record.folder_path.join(&record.relative_path);
             if path.is_file() && record.present {
                 assert_eq!(file.sha256.as_deref(), Some(sha256_of(&path).as_str()), "{path:?}");

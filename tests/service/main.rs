@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod clocks;
+mod examine;
 mod files;
 mod finish;
 #[expect(dead_code, reason = "shared with the tests beside this")]
