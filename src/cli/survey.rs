@@ -11,7 +11,7 @@ use super::check::fact;
 use super::failure::Failure;
 use super::output::{Output, Style};
 use crate::clock::Clock;
-use crate::config::{AfterFailure, AfterUpload, Config, Existing, Folder, Receipt, WatchMode};
+use crate::config::{AfterFailure, AfterUpload, Config, Existing, Folder, Preflight, Receipt, WatchMode};
 use crate::daemon::folders::{excluded, quiet_of, spec_of};
 use crate::model::file::Fingerprint;
 use crate::model::job::FolderId;
@@ -44,6 +44,9 @@ pub(super) struct FolderCheck {
     exclude: Vec<String>,
     hidden: bool,
     existing: &'static str,
+    /// `off`, `warn` or `reject`.
+    preflight: &'static str,
+    dedupe: bool,
     /// `keep`, `delete`, or the directory.
     after_upload: String,
     /// `keep`, or the directory.
@@ -130,6 +133,12 @@ pub(super) async fn survey(
             Existing::Upload => "upload",
             Existing::Skip => "skip",
         },
+        preflight: match folder.preflight {
+            Preflight::Off => "off",
+            Preflight::Warn => "warn",
+            Preflight::Reject => "reject",
+        },
+        dedupe: folder.dedupe,
         after_upload: match &folder.after_upload {
             AfterUpload::Keep => "keep".into(),
             AfterUpload::Delete => "delete".into(),
@@ -217,6 +226,13 @@ impl FolderCheck {
         let exclude = if self.exclude.is_empty() { String::new() } else { patterns(&self.exclude) + ", " };
         fact(output, "  exclude", &format!("{exclude}{hidden}temporary names"))?;
         fact(output, "  existing", self.existing)?;
+        let preflight = match self.preflight {
+            "off" => "nothing is looked at",
+            "warn" => "what is wrong is told",
+            _ => "what is wrong is not sent",
+        };
+        let dedupe = if self.dedupe { "; the same bytes are sent once" } else { "" };
+        fact(output, "  before sending", &format!("{preflight}{dedupe}"))?;
         let fate = |fate: &str| match fate {
             "keep" => "it stays".to_owned(),
             "delete" => "it is deleted".to_owned(),

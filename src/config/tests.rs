@@ -128,7 +128,7 @@ fn the_sample_has_every_key_and_each_is_as_it_may_be() {
     let later = Case::new(&uncommented(true));
     let faults = later.faults();
     assert!(faults.iter().all(|line| line.contains(": not yet supported; leave it out")), "{faults:#?}");
-    assert_eq!(faults.len(), 7, "{faults:#?}");
+    assert_eq!(faults.len(), 5, "{faults:#?}");
 
     let text = uncommented(true) + &uncommented(false);
     let said: BTreeSet<&str> =
@@ -313,8 +313,8 @@ fn every_fault_of_a_folder_is_one_line() {
             "[[folder]]\npath = \"/srv/other\"\npurpose = \"batch\"\nafter_upload = { move = \"done/../..\" }",
             "7: folder.after_upload: done/../.. holds \"..\"; say a directory in the folder, as \"done\", or an absolute one",
         ),
-        ("preflight = \"warn\"", "4: folder.preflight: not yet supported; leave it out or say \"off\""),
-        ("dedupe = true", "4: folder.dedupe: not yet supported; leave it out or say false"),
+        ("preflight = \"on\"", "4: folder.preflight: \"on\" is not one of \"off\", \"warn\", \"reject\""),
+        ("dedupe = \"yes\"", "4: folder.dedupe: \"yes\" is not true or false"),
         (
             "[[folder]]\npath = \"/srv/other\"\npurpose = \"batch\"\non_stored = [\"x\"]",
             "7: folder.on_stored: \"x\" is not an absolute path; name the program by its whole path; no shell reads this",

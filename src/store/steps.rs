@@ -215,7 +215,8 @@ impl Taking<'_> {
         let changed = sqlx::query(
             "-- deduped\n\
              UPDATE jobs SET stage = 'stored', file_id = ?3, deduped_from = ?4, file_expires_at = ?5, stored_at = ?6, \
-             ended_at = ?6, finish_state = ?7, attempts = 0, failing_since = NULL, due_at = NULL, error_code = NULL, \
+             ended_at = ?6, finish_state = ?7, finish_step = iif(?7 = 'pending', 'source', NULL), finish_tries = 0, \
+             finish_due = 0, finish_error = NULL, attempts = 0, failing_since = NULL, due_at = NULL, error_code = NULL, \
              error_message = NULL, error_status = NULL, error_request_id = NULL WHERE id = ?1 AND stage = ?2 \
              AND EXISTS (SELECT 1 FROM jobs AS other WHERE other.id = ?4 AND other.stage = 'stored' \
              AND other.file_id = ?3 AND other.deduped_from IS NULL)",

@@ -40,6 +40,7 @@ pub struct JobRow {
     pub bumped: bool,
     pub md5: Option<String>,
     pub file_id: Option<String>,
+    pub deduped_from: Option<i64>,
     pub error_code: Option<String>,
     pub ended: bool,
 }
@@ -204,6 +205,7 @@ fn job(row: &SqliteRow) -> sqlx::Result<JobRow> {
         bumped: row.try_get("bumped")?,
         md5: row.try_get("md5")?,
         file_id: row.try_get("file_id")?,
+        deduped_from: row.try_get("deduped_from")?,
         error_code: row.try_get("error_code")?,
         ended: row.try_get::<Option<i64>, _>("ended_at")?.is_some(),
     })

@@ -1,5 +1,5 @@
 //! What comes from outside, as it never should: answers, headers and bodies of errors on a real socket to the real client,
-//! configuration files, names of files. No panic, no memory without bound, and what is printed keeps to its line.
+//! configuration files, names of files, and lines of files that are looked at. No panic, no memory without bound, and what is printed keeps to its line.
 //!
 //! Each target takes a second; `UPSPOOL_FUZZ_SECONDS` says another time, and `UPSPOOL_FUZZ_SEED` where chance begins.
 
@@ -11,6 +11,7 @@ mod configuration;
 #[path = "../service/harness.rs"]
 #[expect(dead_code, reason = "shared with the tests of the service, which use more of it")]
 mod harness;
+mod lines;
 mod mutate;
 mod names;
 

@@ -45,6 +45,18 @@ pub(super) static WORKLOADS: &[Workload] = &[
         ..PLAIN
     },
     Workload {
+        name: "shared",
+        folder: "dedupe = true\n",
+        begin: |room| {
+            for directory in ["left", "middle", "right"] {
+                room.put(&format!("{directory}/small.bin"), noise(998, 26), STORED);
+                room.put(&format!("{directory}/large.bin"), noise(2 * MIB + 8, 27), STORED);
+            }
+        },
+        twice: true,
+        ..PLAIN
+    },
+    Workload {
         name: "counted",
         variants: || Variants { unlisted_parts: UnlistedParts::Counted, ..forgiving() },
         begin: |room| room.put("large.bin", noise(2 * MIB + 5, 30), STORED),
