@@ -54,7 +54,7 @@ pub enum Await {
 
 impl Await {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Await; 17] = [
+    pub const ALL: [Await; 18] = [
         Await::Start,
         Await::Message,
         Await::Opening,
@@ -342,7 +342,7 @@ mod tests {
             assert_eq!(first.1.stuck[0].to_string(), said);
             assert_eq!(first.1.began.len(), 1, "{at:?}");
         }
-        assert_eq!(Await::ALL.map(|at| at as u8).to_vec(), (0..17).collect::<Vec<u8>>());
+        assert_eq!(Await::ALL.map(|at| at as u8).to_vec(), (0..18).collect::<Vec<u8>>());
     }
 
     #[test]
