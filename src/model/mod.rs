@@ -11,6 +11,7 @@ pub mod job;
 pub mod plan;
 pub mod policy;
 pub mod preflight;
+pub mod presence;
 pub mod reconcile;
 pub mod settle;
 pub mod time;

@@ -280,6 +280,11 @@ impl Settle {
         Some(entry.show(folder, path))
     }
 
+    /// Whether a file of a folder has not settled.
+    pub fn has(&self, folder: FolderKey) -> bool {
+        self.files.get(&folder).is_some_and(|files| !files.is_empty())
+    }
+
     /// How many files have not settled.
     pub fn len(&self) -> usize {
         self.kept

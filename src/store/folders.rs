@@ -1,11 +1,13 @@
 //! The rows of the watched folders.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-use crate::model::job::FolderId;
+use crate::model::job::{FolderId, JobId};
+use crate::model::presence::{Change, Identity, Recorded};
 use crate::model::time::Wall;
 
 use super::error::Result;
@@ -78,6 +80,32 @@ impl Store {
         Ok(rows.iter().map(folder).collect::<sqlx::Result<_>>()?)
     }
 
+    /// What lay at a folder's places when files were last met there, by the path below it.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn places(&self, folder: FolderId) -> Result<BTreeMap<PathBuf, Recorded>> {
+        let rows = sqlx::query(
+            "-- places\n\
+             SELECT path, file_system, fsid, inode, last_job FROM places WHERE folder = ?1",
+        )
+        .bind(folder.0)
+        .fetch_all(&self.reader)
+        .await?;
+        let mut places = BTreeMap::new();
+        for row in &rows {
+            let number = |column| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
+            let identity = Identity {
+                file_system: number("file_system")?,
+                fsid: number("fsid")?,
+                inode: number("inode")?,
+            };
+            let last_job = JobId(row.try_get("last_job")?);
+            places.insert(row::path(row, "path")?, Recorded { identity, last_job });
+        }
+        Ok(places)
+    }
+
     /// The folders that `path` may lie in, with the rest of the path, innermost first. Compares text: links are the
     /// caller's to resolve.
     pub(super) async fn covering(&self, path: &Path) -> Result<Vec<(FolderId, PathBuf)>> {
@@ -145,6 +173,33 @@ pub(super) async fn set_scanned(
             .await?
             .rows_affected();
     Ok(changed == 1)
+}
+
+/// Keeps what lies at a place, or that it is none any more.
+pub(super) async fn set_place(
+    connection: &mut SqliteConnection,
+    folder: FolderId,
+    change: &Change,
+) -> sqlx::Result<()> {
+    let path = row::bytes_of(&change.path);
+    let query = match change.recorded {
+        Some(Recorded { identity, last_job }) => sqlx::query(
+            "-- set_place\n\
+             INSERT OR REPLACE INTO places (folder, path, file_system, fsid, inode, last_job) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
+        .bind(folder.0)
+        .bind(path)
+        .bind(identity.file_system.cast_signed())
+        .bind(identity.fsid.cast_signed())
+        .bind(identity.inode.cast_signed())
+        .bind(last_job.0),
+        None => sqlx::query("-- no_place\nDELETE FROM places WHERE folder = ?1 AND path = ?2")
+            .bind(folder.0)
+            .bind(path),
+    };
+    query.execute(connection).await?;
+    Ok(())
 }
 
 fn folder(row: &SqliteRow) -> sqlx::Result<FolderRow> {

@@ -43,6 +43,8 @@ pub struct Present {
     pub state: State,
     /// Where the file lies in the folder.
     pub path: PathBuf,
+    /// The version that it is about.
+    pub fingerprint: Fingerprint,
 }
 
 /// Files asked about in one statement: some 50 µs of each go to the way to SQLite's thread and back.
@@ -108,7 +110,7 @@ impl Store {
     ) -> Result<Vec<Present>> {
         let rows = sqlx::query(
             "-- present\n\
-             SELECT id, stage, path FROM jobs INDEXED BY jobs_present \
+             SELECT id, stage, path, bytes, mtime_ns, ctime_ns, inode FROM jobs INDEXED BY jobs_present \
              WHERE folder = ?1 AND present = 1 AND path > ?2 ORDER BY path LIMIT ?3",
         )
         .bind(folder.0)
@@ -122,6 +124,7 @@ impl Store {
                 job: JobId(row.try_get("id")?),
                 state: row::state(row, "stage")?,
                 path: row::path(row, "path")?,
+                fingerprint: row::fingerprint(row)?,
             });
         }
         Ok(present)

@@ -4,6 +4,7 @@ use sqlx::SqliteConnection;
 
 use crate::model::file::Fingerprint;
 use crate::model::job::{FolderId, Job, JobId, State, Step};
+use crate::model::presence::Change;
 use crate::model::time::{Now, Wall};
 use crate::text::{shown, shown_bytes};
 
@@ -81,6 +82,13 @@ pub enum Write {
         /// When.
         at: Wall,
     },
+    /// What lies at a place of a folder, since files were met there.
+    Place {
+        /// Which folder.
+        folder: FolderId,
+        /// Which place, and what is kept of it.
+        change: Box<Change>,
+    },
     /// A request was taken up, and this came of it.
     Answer {
         /// Which.
@@ -135,6 +143,7 @@ impl Write {
             Write::Pause { .. } => "pause",
             Write::PartCap { .. } => "part-cap",
             Write::Scanned { .. } => "scanned",
+            Write::Place { .. } => "place",
             Write::Answer { .. } => "answer",
             Write::History(_) => "history",
             Write::Flush => "flush",
@@ -167,6 +176,7 @@ impl Write {
             | Write::Pause { .. }
             | Write::PartCap { .. }
             | Write::Scanned { .. }
+            | Write::Place { .. }
             | Write::Answer { .. }
             | Write::Flush => None,
         }
@@ -224,6 +234,10 @@ impl Write {
                 true
             }
             Write::Scanned { folder, at } => folders::set_scanned(connection, *folder, *at).await?,
+            Write::Place { folder, change } => {
+                folders::set_place(connection, *folder, change).await?;
+                true
+            }
             Write::Answer { request, at, done, answer } => {
                 requests::answer(connection, *request, *at, *done, answer).await?;
                 true

@@ -15,7 +15,7 @@ use super::hints::Deaf;
 use super::jobs::{Full, Shared};
 use super::kind::FolderKind;
 use super::limits;
-use super::scan::BATCH;
+use super::scan::{BATCH, MOST_NAMED};
 use super::{FolderState, Notice, Scanned, WatchMode};
 use crate::model::job::Code;
 use crate::model::time::Boot;
@@ -329,6 +329,8 @@ impl Folder {
         let shape: Shape =
             (found.mounts.clone(), found.unreadable.iter().map(|(path, _)| path.clone()).collect());
         let complete = same_root && found.root_error.is_none() && found.unreadable_count == 0;
+        let named = found.mounts.iter().map(|(path, _)| path.clone());
+        let mounts = (found.mounts.len() < MOST_NAMED).then(|| named.collect());
         let there = same_root && found.root_error.is_none();
         self.send(Notice::Scanned(Scanned {
             folder: spec.key,
@@ -341,6 +343,7 @@ impl Folder {
             others: found.others,
             unreadable: found.unreadable,
             unreadable_count: found.unreadable_count,
+            mounts,
         }))
         .await?;
         // A mount that came, or a directory that became readable, has no watches yet.

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::model::presence::{Identity, Standing};
+
 /// What can be had of a folder's file system.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FolderKind {
@@ -16,26 +18,8 @@ pub struct FolderKind {
     pub local_times: bool,
     /// Whether it can be tested that nobody has a file open for writing. Each file has the last word.
     pub lease: bool,
-    /// The folder's own identity.
-    pub root: RootIdentity,
-}
-
-/// What tells a directory that is mounted where it should be from an empty mount point.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct RootIdentity {
-    /// The number of its file system's type; the same across restarts.
-    pub file_system: u64,
-    /// Its inode; the same across restarts.
-    pub inode: u64,
-    /// Its device, which changes with every mount: for comparing within one run only.
-    pub device: u64,
-}
-
-impl RootIdentity {
-    /// Whether two identities, of which one may be from an earlier boot, can be of the same directory.
-    pub fn same_across_mounts(&self, other: &RootIdentity) -> bool {
-        self.file_system == other.file_system && self.inode == other.inode
-    }
+    /// The directory itself.
+    pub root: Standing,
 }
 
 impl FolderKind {
@@ -45,15 +29,12 @@ impl FolderKind {
         events: false,
         local_times: false,
         lease: false,
-        root: RootIdentity { file_system: 0, inode: 0, device: 0 },
+        root: Standing { identity: Identity { file_system: 0, fsid: 0, inode: 0 }, device: 0, made_up: true },
     };
 
     /// Whether a folder is still the directory that it was a moment ago.
     pub(super) fn is_still(&self, now: &FolderKind) -> bool {
-        // The inodes of some network file systems are made up as they are asked for.
-        self.root.device == now.root.device
-            && self.root.file_system == now.root.file_system
-            && (self.root.inode == now.root.inode || !self.events)
+        self.root.is_still(&now.root)
     }
 
     /// Asks the system. Blocks, for ever where a file server does not answer.
@@ -64,15 +45,18 @@ impl FolderKind {
         }
         // The field is signed on some machines: its 32 bits are what counts.
         let magic = u64::from(rustix::fs::statfs(root)?.f_type as u32);
-        Ok(FolderKind::of(magic, &metadata))
+        let fsid = rustix::fs::statvfs(root)?.f_fsid;
+        Ok(FolderKind::of(magic, fsid, &metadata))
     }
 
-    fn of(magic: u64, metadata: &Metadata) -> FolderKind {
+    fn of(magic: u64, fsid: u64, metadata: &Metadata) -> FolderKind {
         let (name, [events, local_times, lease]) = FILE_SYSTEMS
             .iter()
             .find(|(number, ..)| *number == magic)
             .map_or(("an unknown file system", NETWORK), |(_, name, can)| (name, *can));
-        let root = RootIdentity { file_system: magic, inode: metadata.ino(), device: metadata.dev() };
+        let identity = Identity { file_system: magic, fsid, inode: metadata.ino() };
+        // Where other machines write, the server may make up the inodes as they are asked for.
+        let root = Standing { identity, device: metadata.dev(), made_up: !events };
         FolderKind { name, events, local_times, lease, root }
     }
 }
@@ -126,7 +110,7 @@ mod tests {
     fn a_directory_has_a_kind_and_what_is_none_has_not() {
         let directory = tempfile::tempdir().unwrap();
         let kind = FolderKind::probe(directory.path()).unwrap();
-        assert_ne!(kind.root, RootIdentity::default());
+        assert_ne!(kind.root, Standing::default());
         assert_eq!(kind, FolderKind::probe(directory.path()).unwrap());
         let missing = FolderKind::probe(&directory.path().join("missing")).unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
@@ -138,9 +122,9 @@ mod tests {
     #[test]
     fn a_file_system_that_nobody_knows_is_treated_as_a_networks() {
         let metadata = std::fs::metadata("/").unwrap();
-        let kind = FolderKind::of(0x1234_5678, &metadata);
+        let kind = FolderKind::of(0x1234_5678, 1, &metadata);
         assert!(!kind.events && !kind.local_times && !kind.lease);
-        assert!(FolderKind::of(0xef53, &metadata).lease);
+        assert!(FolderKind::of(0xef53, 1, &metadata).lease);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! - `folder`: the task of one folder, which brings these together.
 //! - [`look`](look()): one look at one file, which decides with [`crate::model::settle`] whether it may be read;
 //!   `lease`: whether anybody writes to it.
+//! - `presence`: whether the files of known rows are still there, and on what ground.
 
 mod folder;
 mod hints;
@@ -19,6 +20,7 @@ pub mod kind;
 mod lease;
 mod limits;
 mod look;
+mod presence;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,7 @@ use self::ignore::TakeRules;
 use self::jobs::{Permits, Shared};
 use self::kind::FolderKind;
 pub use self::look::look;
+pub use self::presence::{Met, meet, standings};
 pub use self::scan::{Survey, survey};
 use crate::model::file::Look;
 use crate::model::settle::FolderKey;
@@ -123,6 +126,8 @@ pub struct Scanned {
     pub unreadable: Vec<(PathBuf, String)>,
     /// How many could not be read.
     pub unreadable_count: u64,
+    /// Directories in the folder on which something is mounted; nothing if there are too many to name.
+    pub mounts: Option<Vec<PathBuf>>,
 }
 
 /// How a folder is watched, or why not.

@@ -1,10 +1,12 @@
 //! Walks a folder, or a part of it, and says what lies there. Blocks.
 
 use std::collections::{BTreeSet, HashSet};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use tokio_util::sync::CancellationToken;
 use walkdir::{DirEntry, WalkDir};
 
@@ -22,7 +24,7 @@ pub(super) type Batch = Vec<(PathBuf, Look)>;
 pub(super) const BATCH: usize = 512;
 
 /// So many directories are named that cannot be read, or that are mounts; the rest is only counted.
-const MOST_NAMED: usize = 100;
+pub(super) const MOST_NAMED: usize = 100;
 
 /// What a walk found, its files aside.
 #[derive(Debug, Default)]
@@ -36,7 +38,7 @@ pub(super) struct Found {
     pub(super) others: u64,
     pub(super) unreadable: Vec<(PathBuf, String)>,
     pub(super) unreadable_count: u64,
-    /// Directories on another device than the folder.
+    /// Mounts in the folder, with their devices. At most [`MOST_NAMED`].
     pub(super) mounts: BTreeSet<(PathBuf, u64)>,
     /// Why the folder itself could not be read.
     pub(super) root_error: Option<String>,
@@ -165,7 +167,7 @@ impl Walk<'_> {
             if excluded.is(metadata.dev(), metadata.ino()) {
                 return false;
             }
-            if metadata.dev() != self.kind.root.device && found.mounts.len() < MOST_NAMED {
+            if found.mounts.len() < MOST_NAMED && is_mount(entry.path(), &metadata, self.kind) {
                 found.mounts.insert((relative.to_path_buf(), metadata.dev()));
             }
         }
@@ -194,6 +196,17 @@ impl Walk<'_> {
             }
         }
         (files, directories)
+    }
+}
+
+/// Whether something is mounted on a directory, also a part of the same file system.
+fn is_mount(path: &Path, metadata: &Metadata, kind: &FolderKind) -> bool {
+    match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty()) {
+        Ok(found) if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) => {
+            found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+        }
+        // Before Linux 5.8: directories in the mount count as mounts too.
+        _ => metadata.dev() != kind.root.device,
     }
 }
 

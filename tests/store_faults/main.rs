@@ -13,5 +13,6 @@ mod disks;
 mod harness;
 mod injected;
 mod ledger;
+#[expect(dead_code, reason = "the tests of folders use the rest")]
 mod mount;
 mod shim;

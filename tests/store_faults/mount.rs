@@ -34,6 +34,31 @@ impl Mount {
         Some(Mount { at, image: None })
     }
 
+    /// Memory on any directory.
+    pub fn tmpfs_at(at: PathBuf, mebibytes: u64) -> Option<Mount> {
+        Mount::with(at, &["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "none"])
+    }
+
+    /// A directory under a second name.
+    pub fn bind(from: &Path, at: PathBuf) -> Option<Mount> {
+        Mount::with(at, &["--bind", from.to_str().unwrap()])
+    }
+
+    /// A directory, seen through an overlay whose changes lie in directories below `work`.
+    pub fn overlay(lower: &Path, work: &Path, at: PathBuf) -> Option<Mount> {
+        let (upper, work) = (made(work.join("upper")), made(work.join("work")));
+        let [lower, upper, work] = [lower, &upper, &work].map(|path| path.to_str().unwrap());
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        Mount::with(at, &["-t", "overlay", "-o", &options, "none"])
+    }
+
+    fn with(at: PathBuf, arguments: &[&str]) -> Option<Mount> {
+        if !run(Command::new("mount").args(arguments).arg(made(at.clone()))) {
+            return not_run(&format!("mount {}", arguments.join(" ")));
+        }
+        Some(Mount { at, image: None })
+    }
+
     /// Mounts it again.
     pub fn mount(&self) -> bool {
         let image = self.image.as_deref().unwrap();

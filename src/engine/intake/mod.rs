@@ -5,9 +5,11 @@
 //!
 //! - `looks`: looks at files that may have settled;
 //! - `admit`: those that have become jobs, or are known;
+//! - `absence`: rows whose file was deleted;
 //! - `first_scan`: what lay there when a folder was first watched;
 //! - `hints`: what the engine sees of this, and asks of it; `shown`: what people see.
 
+mod absence;
 mod admit;
 mod first_scan;
 mod hints;
@@ -24,6 +26,7 @@ use tokio::sync::{mpsc, watch as signal};
 use tokio::task::JoinSet;
 use tracing::{debug, error, warn};
 
+use self::absence::Turn;
 use self::admit::Settled;
 pub use self::hints::{Hints, Seen};
 use self::looks::Looked;
@@ -126,6 +129,9 @@ pub struct Intake {
     met_first: HashMap<FolderKey, HashSet<PathBuf>>,
     /// Folders whose first scan is over, but not yet written down.
     closing: Vec<FolderKey>,
+    /// What was deleted, by folder.
+    absence: HashMap<FolderKey, Turn>,
+    absences: JoinSet<absence::Ended>,
     /// When this run began to watch.
     started: Boot,
     /// Folders of which files found no room: scanned again when there is some.
@@ -169,6 +175,8 @@ impl Intake {
             compares: JoinSet::new(),
             met_first: HashMap::new(),
             closing: Vec::new(),
+            absence: HashMap::new(),
+            absences: JoinSet::new(),
             started: shown_at,
             overflowed: HashSet::new(),
             unscanned,
@@ -184,16 +192,19 @@ impl Intake {
             self.look_at_due();
             self.scan_what_overflowed();
             self.close_first_scans();
+            self.start_absences();
             self.show();
             let idle = self.unscanned.is_empty()
                 && self.parts.settle.is_empty()
                 && self.looks.is_empty()
                 && self.compares.is_empty()
+                && !self.is_absence_open()
                 && self.parts.notices.is_empty();
             self.stuck.store(self.is_stuck(), Ordering::SeqCst);
             self.idle.send_if_modified(|value| std::mem::replace(value, idle) != idle);
             let now = self.parts.clock.now().boot;
-            let wake = self.parts.settle.next_wake().map_or(LONGEST_SLEEP, |at| at.since(now));
+            let wake = self.parts.settle.next_wake().into_iter().chain(self.next_absence()).min();
+            let wake = wake.map_or(LONGEST_SLEEP, |at| at.since(now));
             self.here.at(Await::Message);
             self.here.got_on();
             tokio::select! {
@@ -217,6 +228,10 @@ impl Intake {
                 Some(compared) = self.compares.join_next() => match compared {
                     Ok((key, settled, known, same)) => self.compared(key, settled, &known, same).await,
                     Err(fault) => error!(event = "failed", code = Code::Internal.as_str(), "comparing a file: {fault}"),
+                },
+                Some(ended) = self.absences.join_next() => match ended {
+                    Ok(ended) => self.absence_passed(ended),
+                    Err(fault) => error!(event = "failed", code = Code::Internal.as_str(), "looking for deleted files: {fault}"),
                 },
                 () = tokio::time::sleep(wake.clamp(Duration::from_millis(1), LONGEST_SLEEP)) => {}
             }
@@ -262,6 +277,7 @@ impl Intake {
             warn!(event = "folder-unreadable", folder = folder.name, path, "cannot be read: {message}");
         }
         self.change_live(scanned.folder, |live| live.last_scan = Some(rfc3339(now.wall)));
+        self.owe_absence(scanned);
         // What cannot be read does not keep the rest waiting; a folder that went away meanwhile does.
         if !scanned.complete && scanned.unreadable_count == 0 {
             return;

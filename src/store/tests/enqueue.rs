@@ -177,7 +177,12 @@ async fn rows_that_are_present_come_page_by_page_in_the_order_of_paths() {
         fixture.queued(name).await;
     }
     let first = fixture.store.present(fixture.folder, None, 2).await.unwrap();
-    let row = |id, path: &str| Present { job: JobId(id), state: State::Queued, path: path.into() };
+    let row = |id, path: &str| Present {
+        job: JobId(id),
+        state: State::Queued,
+        path: path.into(),
+        fingerprint: print(10),
+    };
     assert_eq!(first, [row(2, "a"), row(1, "b")]);
     let next = fixture.store.present(fixture.folder, Some(Path::new("b")), 2).await.unwrap();
     assert_eq!(next, [row(3, "c")]);
