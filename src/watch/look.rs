@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, statat};
@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::kind::FolderKind;
 use super::lease::{Writers, writers};
+use crate::beneath::{self, Links};
 use crate::model::file::{Fingerprint, Look};
 use crate::model::settle::Observation;
 use crate::model::time::Wall;
@@ -20,11 +21,10 @@ use crate::model::time::Wall;
 ///
 /// No symbolic link is followed below the root, and nothing but a regular file is ever opened.
 pub fn look(root: &Path, relative: &Path, kind: &FolderKind, now: Wall) -> Observation {
-    let directory = match directory_of(root, relative) {
-        Ok(directory) => directory,
+    let (directory, name) = match directory_of(root, relative) {
+        Ok(found) => found,
         Err(seen) => return seen,
     };
-    let Some(name) = relative.file_name() else { return Observation::Absent };
     // Asked by name first: to open a FIFO or a device would be noticed at its other end.
     let stat = match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => stat,
@@ -59,19 +59,13 @@ fn look_at(file: &File, kind: &FolderKind, now: Wall) -> Observation {
     }
 }
 
-/// Opens the directory that a file lies in, one name at a time, so that no symbolic link below the root is followed
-/// even if somebody puts one there meanwhile.
-fn directory_of(root: &Path, relative: &Path) -> Result<OwnedFd, Observation> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+/// Opens the directory that a file lies in, and says the file's name in it.
+fn directory_of<'path>(root: &Path, relative: &'path Path) -> Result<(OwnedFd, &'path OsStr), Observation> {
     // That the folder itself cannot be opened says nothing about the files in it.
-    let mut directory = rustix::fs::open(root, flags, Mode::empty())
-        .map_err(|errno| Observation::Unknown(format!("folder: {errno}")))?;
-    for component in relative.parent().into_iter().flat_map(Path::components) {
-        let Component::Normal(name) = component else { return Err(Observation::Absent) };
-        directory =
-            openat(&directory, name, flags | OFlags::NOFOLLOW, Mode::empty()).map_err(absent_or_unknown)?;
-    }
-    Ok(directory)
+    let root = beneath::root_of(root).map_err(|errno| Observation::Unknown(format!("folder: {errno}")))?;
+    let name = relative.file_name().ok_or(Observation::Absent)?;
+    let directory = beneath::directory_at(root, relative.parent().unwrap_or(Path::new("")), Links::None);
+    Ok((directory.map_err(absent_or_unknown)?, name))
 }
 
 fn open(directory: &OwnedFd, name: &OsStr) -> Result<File, Errno> {
