@@ -34,6 +34,16 @@ impl Fingerprint {
         }
     }
 
+    /// Whether only `ctime` differs: a chmod, a rename or a hard link, which change no byte.
+    pub fn differs_in_ctime_only(&self, other: &Fingerprint) -> bool {
+        self.differs_in_times_only(other) && self.mtime_ns == other.mtime_ns
+    }
+
+    /// Whether it has the size and the time of change that a copy keeps which is made with its times (`cp -p`, a backup).
+    pub fn looks_copied_from(&self, other: &Fingerprint) -> bool {
+        self.bytes == other.bytes && self.mtime_ns == other.mtime_ns
+    }
+
     /// Whether only times differ, so that the content has to be looked at.
     pub fn differs_in_times_only(&self, other: &Fingerprint) -> bool {
         self.bytes == other.bytes && self.inode == other.inode && self != other

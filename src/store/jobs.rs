@@ -153,6 +153,18 @@ impl Store {
         Ok(ranges)
     }
 
+    /// The MD5 of a job's file, where it was made: tells the same where the digests of Parts are gone.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn md5_of(&self, job: JobId) -> Result<Option<String>> {
+        let found = sqlx::query_scalar("-- md5_of\nSELECT md5 FROM jobs WHERE id = ?1")
+            .bind(job.0)
+            .fetch_optional(&self.reader)
+            .await?;
+        Ok(found.flatten())
+    }
+
     /// The stored jobs that sent as many bytes as `job` has, under the same name, purpose, account and lifetime, the newest
     /// first; with the ranges that they sent, where all of these are still known. What they sent may be the same.
     ///

@@ -8,6 +8,7 @@ mod absence;
 #[path = "../service/harness.rs"]
 #[expect(dead_code, reason = "the tests of the service use the rest")]
 mod harness;
+mod identity;
 #[path = "../store_faults/mount.rs"]
 #[expect(dead_code, reason = "the tests of the store use the rest")]
 mod mount;

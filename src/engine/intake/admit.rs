@@ -12,6 +12,7 @@ use crate::engine::Message;
 use crate::engine::finish::remove_receipts;
 use crate::engine::vitals::Whereabouts;
 use crate::model::board::Event;
+use crate::model::failure::SourceFailure;
 use crate::model::file::{Digest, Fingerprint};
 use crate::model::finish::Receipt;
 use crate::model::job::{Code, FolderId, JobId, Reason, State, Subject};
@@ -19,8 +20,8 @@ use crate::model::plan;
 use crate::model::settle::FolderKey;
 use crate::model::time::Now;
 use crate::model::watchdog::Await;
-use crate::source::Source;
-use crate::store::{self, Applied, Arrival, Candidate, Known, Write};
+use crate::source::{Source, Still};
+use crate::store::{self, Applied, Arrival, Candidate, Known, Store, StoreError, Write};
 use crate::text::{shown, size};
 
 /// A file that may be read now.
@@ -137,11 +138,11 @@ impl Intake {
         let writer = self.parts.writer.clone();
         self.compares.spawn(async move {
             here.at(Await::Store);
-            let ranges = writer.read("reading digests", || store.ranges_of(known.job)).await;
-            let same = match ranges {
-                Some(ranges) => Some(is_same_content(ranges, root, &settled, &here).await),
-                // What cannot be read says nothing of the file: it is not another one for that.
-                None => None,
+            // What cannot be read says nothing of the file: it is not another one for that.
+            let sent = writer.read("reading digests", || sent_of(&store, known.job)).await;
+            let same = match sent {
+                Some(sent) => compare(sent, root, &known, &settled, &here).await,
+                None => Compared::Unreadable("the store cannot be read".into()),
             };
             (key, settled, known, same)
         });
@@ -152,12 +153,27 @@ impl Intake {
         key: FolderKey,
         settled: Settled,
         known: &Known,
-        same: Option<bool>,
+        found: Compared,
     ) {
-        if same == Some(true) {
-            self.parts.writer.send(Write::SameVersion { job: known.job, fingerprint: settled.fingerprint });
-        } else if let Some(folder) = self.folder(key).filter(|_| same == Some(false)).cloned() {
-            self.enqueue(&folder, vec![(settled, Some((known.job, known.state)))]).await;
+        let Some(folder) = self.folder(key).cloned() else { return };
+        match found {
+            Compared::Same => {
+                self.parts
+                    .writer
+                    .send(Write::SameVersion { job: known.job, fingerprint: settled.fingerprint });
+            }
+            Compared::Other => self.enqueue(&folder, vec![(settled, Some((known.job, known.state)))]).await,
+            Compared::Changed => self.seen_again(folder.id, settled.path),
+            Compared::Unreadable(message) => {
+                let path = shown(&folder.path.join(&settled.path));
+                warn!(
+                    event = "file-unreachable",
+                    job = known.job.0,
+                    folder = folder.name,
+                    path,
+                    "whether it is the version that is known could not be read, the next scan tries again: {message}"
+                );
+            }
         }
     }
 }
@@ -167,31 +183,82 @@ fn may_be_same(known: &Known, settled: &Settled) -> bool {
     known.fingerprint.bytes == settled.fingerprint.bytes && settled.readable
 }
 
-/// Whether a file has the bytes that were sent of its row.
-async fn is_same_content(
+/// What a file was found to be, beside its row.
+pub(super) enum Compared {
+    /// The same version under other times, or restored.
+    Same,
+    /// Another version.
+    Other,
+    /// It changed while it was read.
+    Changed,
+    /// It could not be read now, which says nothing of it.
+    Unreadable(String),
+}
+
+/// What is left of what was sent.
+struct Sent {
     ranges: Vec<(Range<u64>, Digest)>,
+    md5: Option<String>,
+}
+
+async fn sent_of(store: &Store, job: JobId) -> Result<Sent, StoreError> {
+    Ok(Sent { ranges: store.ranges_of(job).await?, md5: store.md5_of(job).await? })
+}
+
+/// Whether a file has the bytes that were sent of its row.
+async fn compare(
+    sent: Sent,
     root: PathBuf,
+    known: &Known,
     settled: &Settled,
     here: &Whereabouts,
-) -> bool {
-    let covered: u64 = ranges.iter().map(|(range, _)| range.end - range.start).sum();
-    if covered != settled.fingerprint.bytes || covered == 0 {
-        return false;
+) -> Compared {
+    let covered: u64 = sent.ranges.iter().map(|(range, _)| range.end - range.start).sum();
+    let covers = covered == settled.fingerprint.bytes && covered > 0;
+    if !covers && sent.md5.is_none() {
+        // Nothing of it was sent, so that only what it looks like is known.
+        let same = match known.state {
+            // The job on the board knows what was queued, and takes this for it.
+            State::Queued => settled.fingerprint.differs_in_ctime_only(&known.fingerprint),
+            State::Skipped | State::Cancelled => settled.fingerprint.looks_copied_from(&known.fingerprint),
+            // A chmod may be what it failed for want of.
+            _ => false,
+        };
+        return if same { Compared::Same } else { Compared::Other };
     }
     let path = settled.path.clone();
     here.at(Await::Opening);
-    let Ok(Ok(source)) = spawn_blocking(move || Source::open_beneath(&root, &path)).await else {
-        return false;
+    let opened = match spawn_blocking(move || Source::open_beneath(&root, &path)).await {
+        Ok(opened) => opened,
+        Err(fault) => return Compared::Unreadable(fault.to_string()),
     };
-    let source = source.counted_by(here.moved());
-    here.at(Await::Comparing);
-    for (range, digest) in ranges {
-        if source.digest_of(range).await.ok() != Some(digest) {
-            return false;
+    let read = async {
+        let source = opened?.counted_by(here.moved());
+        // Else another version is read than the one that settled.
+        source.is(&settled.fingerprint)?;
+        here.at(Await::Comparing);
+        let mut same = true;
+        if covers {
+            for (range, digest) in sent.ranges {
+                same = same && source.digest_of(range).await? == digest;
+            }
+        } else if let Some(md5) = sent.md5 {
+            same = source.md5().await? == md5;
         }
+        let looked = source.clone();
+        here.at(Await::Looking);
+        match spawn_blocking(move || looked.still()).await {
+            Ok(still) => Ok((same, still?)),
+            Err(fault) => Err(SourceFailure::Unreachable { message: fault.to_string() }),
+        }
+    };
+    match read.await {
+        Ok((true, Still::Same)) => Compared::Same,
+        Ok((false, Still::Same)) => Compared::Other,
+        Ok((_, Still::TimesOnly)) | Err(SourceFailure::Changed | SourceFailure::Missing) => Compared::Changed,
+        Err(SourceFailure::NotAFile) => Compared::Changed,
+        Err(failure) => Compared::Unreadable(failure.to_string()),
     }
-    // Else another version was read than the one that settled.
-    source.is(&settled.fingerprint).is_ok()
 }
 
 fn candidate(folder: &Folder, settled: &Settled, now: Now) -> Candidate {

@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, error, warn};
 
 use self::absence::Turn;
-use self::admit::Settled;
+use self::admit::{Compared, Settled};
 pub use self::hints::{Hints, Seen};
 use self::looks::Looked;
 use super::Message;
@@ -124,7 +124,7 @@ pub struct Intake {
     looks: JoinSet<Looked>,
     /// Looks under way and files that wait for one, by folder: a file server that hangs keeps back its own folder only.
     looking: HashMap<FolderKey, (usize, VecDeque<PathBuf>)>,
-    compares: JoinSet<(FolderKey, Settled, Known, Option<bool>)>,
+    compares: JoinSet<(FolderKey, Settled, Known, Compared)>,
     /// Files of `existing = "skip"` that the first scan met and that are no rows yet.
     met_first: HashMap<FolderKey, HashSet<PathBuf>>,
     /// Folders whose first scan is over, but not yet written down.
