@@ -32,6 +32,10 @@ demo:
 emulator *options:
     cargo run --release -p upspool-emulator -- {{ options }}
 
+# Real programs write into the folder; `just writers rsync vim` those of such names. Installs packages, needs root.
+writers *names:
+    tests/writers/check.sh {{ names }}
+
 # What a change has to pass.
 ci:
     .ci/run
