@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Real programs write into a watched folder: cp, rsync, vim, git, sshd, Samba, a browser and others, against the service
-# as it is by default and the emulator. See check.py; with words, only the programs of such names.
+# as it is by default and the emulator. Then the kernel's limits of inotify. See check.py and limits.py; with words, only
+# the programs of such names.
 #
 # Installs what is missing, servers too: for a machine that can be thrown away. It needs root, as the servers do.
 set -Eeuo pipefail
@@ -35,3 +36,4 @@ export PYTHONDONTWRITEBYTECODE=1
 target=${CARGO_TARGET_DIR:-target}/debug
 python=$(command -v python3)
 "${root[@]}" "$python" tests/writers/check.py "$target" "$@"
+"${root[@]}" "$python" tests/writers/limits.py "$target"
