@@ -98,7 +98,7 @@ impl Store {
     }
 
     /// The next rows of a folder that speak for what lies at their path, in the order of the paths' bytes, beginning
-    /// after `after`. A scan that saw no file for one of them, of a folder that is certainly there, knows it as gone.
+    /// after `after`; but not those whose source is just being moved or deleted, which is under another name meanwhile. A scan that saw no file for one of them, of a folder that is certainly there, knows it as gone.
     ///
     /// # Errors
     /// If the store fails.
@@ -111,7 +111,8 @@ impl Store {
         let rows = sqlx::query(
             "-- present\n\
              SELECT id, stage, path, bytes, mtime_ns, ctime_ns, inode FROM jobs INDEXED BY jobs_present \
-             WHERE folder = ?1 AND present = 1 AND path > ?2 ORDER BY path LIMIT ?3",
+             WHERE folder = ?1 AND present = 1 AND path > ?2 \
+             AND NOT (finish_state = 'pending' AND finish_step IS 'source') ORDER BY path LIMIT ?3",
         )
         .bind(folder.0)
         .bind(after.map(row::bytes_of).unwrap_or_default())

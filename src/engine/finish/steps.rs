@@ -249,8 +249,8 @@ fn tell_done(
             history("moved", Some(to));
         }
         (FinishStep::Source, Some(SourceEnd::Left { moved_to: None })) => {
-            info!(event = "deleted", job, folder = name, path, duration_ms, "deleted, or gone before");
-            history("deleted", None);
+            info!(event = "removed", job, folder = name, path, duration_ms, "deleted, or gone before");
+            history("removed", None);
         }
         (FinishStep::Source, _) => {
             info!(event = "kept", job, folder = name, path, "left where it is: another version lies there");
