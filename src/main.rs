@@ -1,6 +1,7 @@
 //! `upspool`: see `upspool --help`.
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -27,9 +28,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(cli.execute());
+    // A panic would drop the runtime, which waits for its threads without end.
+    let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(cli.execute())));
     runtime.shutdown_timeout(LAST_WAIT);
-    ExitCode::from(ended.unwrap_or_else(|failure| failure.report()))
+    match ended {
+        Ok(ended) => ExitCode::from(ended.unwrap_or_else(|failure| failure.report())),
+        Err(panic) => resume_unwind(panic),
+    }
 }
 
 fn runtime(service: bool) -> std::io::Result<Runtime> {

@@ -29,6 +29,7 @@ mod status;
 mod survey;
 mod table;
 mod target;
+mod why;
 
 use std::path::PathBuf;
 
@@ -46,6 +47,7 @@ Examples:
   upspool status                                    what is going on
   upspool list --state failed --since 1d            what went wrong since yesterday
   upspool show report.pdf                           everything about one file
+  upspool why report.pdf                            why it is not uploaded yet
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no service runs (status), 75 try again later, 78 the configuration is \
 wrong.")]
@@ -83,6 +85,8 @@ pub enum Command {
     List(list::Arguments),
     /// Everything about one file
     Show(show::Arguments),
+    /// Why a file is not uploaded, or that it is
+    Why(why::Arguments),
     /// Put failed, cancelled or skipped jobs back into the queue
     Retry(retry::Arguments),
     /// Stop jobs and cancel their Uploads
@@ -117,6 +121,7 @@ impl Cli {
             Command::Status(arguments) => status::run(common, &arguments).await,
             Command::List(arguments) => list::run(common, &arguments).await,
             Command::Show(arguments) => show::run(common, &arguments).await,
+            Command::Why(arguments) => why::run(common, &arguments).await,
             Command::Retry(arguments) => retry::run(common, &arguments).await,
             Command::Cancel(arguments) => cancel::run(common, &arguments).await,
             Command::Bump(arguments) => bump::run(common, &arguments).await,

@@ -99,7 +99,7 @@ fn candidates(absolute: &Path, folders: &[FolderRow]) -> Vec<PathBuf> {
 }
 
 /// Without `..`, going by the text.
-fn plain(path: &Path) -> PathBuf {
+pub(super) fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {
         match component {

@@ -13,6 +13,7 @@ use crate::config::{self, Config};
 use crate::engine::finish::Finish;
 use crate::engine::intake::{self, Existing, Intake};
 use crate::engine::vitals::Vitals;
+use crate::engine::why::Place;
 use crate::engine::{self, Message};
 use crate::hook;
 use crate::model::examine::Examination;
@@ -114,6 +115,24 @@ pub(super) fn watch(
         vitals: vitals.clone(),
     });
     Ok((intake, hints, task))
+}
+
+/// What whoever asks why a file is not uploaded has to know of each folder.
+///
+/// # Errors
+/// If a pattern of a folder is none.
+pub fn places(config: &Config, rows: &[FolderRow]) -> Result<Vec<Place>, PatternError> {
+    let folders = (0u32..).map(FolderKey).zip(&config.folders);
+    folders
+        .map(|(key, folder)| {
+            Ok(Place {
+                name: folder.name.clone(),
+                id: rows.iter().find(|row| row.path == folder.path).map(|row| row.id),
+                spec: spec_of(key, folder, excluded(config, folder))?,
+                quiet: quiet_of(folder, folder.watch != config::WatchMode::Poll),
+            })
+        })
+        .collect()
 }
 
 /// Directories that are not part of a folder even if they lie in it: the state, other folders, and whatever the service

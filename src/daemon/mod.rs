@@ -39,6 +39,7 @@ use crate::config::{self, Config};
 use crate::engine::finish::{self, Finisher};
 use crate::engine::intake::Existing;
 use crate::engine::operations::{DRAIN, Operations};
+use crate::engine::why::{Inquiry, Running};
 use crate::engine::{self, End, Engine, MESSAGES};
 use crate::model::board::{Board, Event, LANE, Limits};
 use crate::model::examine::Examination;
@@ -181,6 +182,7 @@ async fn serve(
         Arc::new(Operations::new(clients.clone(), folders, clock.clone(), store.clone(), writer.clone()));
     let vitals = operations.vitals().clone();
     let finish = folders::finish(&config, &rows);
+    let places = folders::places(&config, &rows)?;
     let (intake, hints, mut watch_task) =
         folders::watch(&config, &rows, store, &writer, &sender, &clock, &ended, &unwatch, &finish, &vitals)?;
     let finisher = Finisher::new(finish::Parts {
@@ -192,6 +194,12 @@ async fn serve(
         vitals: vitals.clone(),
         once: options.once,
     });
+    let inquiry = Inquiry {
+        store: Some(store.clone()),
+        places: Arc::new(places),
+        clock: clock.clone(),
+        running: Some(Running { engine: sender.clone(), hints: hints.clone() }),
+    };
     let board = Board::new(limits(&config, &rows), seed());
     let caps = store.part_caps().await?;
     let engine = Engine::new(
@@ -213,7 +221,7 @@ async fn serve(
 
     let mut tasks = Tasks::default();
     tasks.spawn("intake", intake.run());
-    tasks.spawn("status socket", status::serve(socket, sender.clone(), vitals.clone()));
+    tasks.spawn("status socket", status::serve(socket, sender.clone(), vitals.clone(), inquiry));
     tasks.spawn("notices to systemd", systemd::tell(sender.clone(), stop.clone(), vitals.clone()));
     tasks.spawn("look at the keys", keys::watch(config.clone(), clients, sender));
     let watched = watchdog::start(watchdog::patience(&config), vitals, writer.backlog(), clock.clone());
@@ -223,8 +231,8 @@ async fn serve(
     );
     let mut printer = tokio::spawn(once::print(store.clone(), endings));
     let mut engine_task = tokio::spawn(engine.run(stop.clone(), DRAIN));
-    let finished = stop.child_token();
-    let mut finish_task = tokio::spawn(finisher.run(finished.clone(), DRAIN));
+    let (no_more_ends, last_end) = (stop.child_token(), CancellationToken::new());
+    let mut finish_task = tokio::spawn(finisher.run(no_more_ends.clone(), last_end.clone(), DRAIN));
     info!(event = "ready", version = env!("CARGO_PKG_VERSION"), folders = rows.len(), "ready");
 
     let timeout = async {
@@ -247,7 +255,7 @@ async fn serve(
         fault = ears.ended() => Err(fault),
         fault = ended_early(&mut writer_task, "writer") => Err(fault),
         fault = ended_early(&mut watch_task, "watching") => Err(fault),
-        fault = ended_early(&mut finish_task, FINISHER), if !stop.is_cancelled() => Err(fault),
+        fault = ended_early(&mut finish_task, FINISHER) => Err(fault),
         // It ends when nobody can tell it of jobs any more: long after, or in a run that prints nothing.
         fault = ended_early(&mut printer, PRINTER), if options.once => Err(fault),
         fault = damage::found(store, writer.health()) => {
@@ -268,9 +276,12 @@ async fn serve(
     // The writer commits what waits and ends when the last that writes has gone.
     tasks.end().await;
     end(engine_task).await;
-    finished.cancel();
-    let _ = tokio::time::timeout(DRAIN, &mut finish_task).await;
-    end(finish_task).await;
+    // Where the service ends by itself, nobody has told it.
+    no_more_ends.cancel();
+    last_end.cancel();
+    if !finish_task.is_finished() {
+        let _ = tokio::time::timeout(DRAIN, &mut finish_task).await;
+    }
     end(watch_task).await;
     let health = writer.health();
     drop(writer);

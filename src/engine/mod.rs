@@ -9,6 +9,7 @@
 //! - `requests`: what commands ask for, from rows to events;
 //! - `journal`: one line of the log for each thing that happened to a job;
 //! - `live`: what is true only now, for `status`;
+//! - `why`: why a file is not uploaded, from all that is known of it;
 //! - `vitals`: what everything that may hang waits for, for the watchdog;
 //! - `errands`: short tasks whose end somebody waits for.
 
@@ -22,6 +23,7 @@ pub mod operations;
 pub mod requests;
 mod search;
 pub mod vitals;
+pub mod why;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,9 +42,10 @@ use self::operations::Operations;
 use self::vitals::Whereabouts;
 use crate::clock::Clock;
 use crate::model::board::{Board, Context, Effect, Event, Line, Scope};
-use crate::model::job::{Code, FolderId, JobId, Reason, Stage, State, Step};
+use crate::model::job::{Code, FolderId, JobId, Reason, Stage, State, Step, Subject};
 use crate::model::time::{Boot, Wall};
 use crate::model::watchdog::{Await, LONGEST_REST};
+use crate::model::why::Wait;
 use crate::store::{Health, HistoryRow, Store, Write, WriteError, Writer};
 use crate::text::shown_bytes;
 
@@ -69,6 +72,17 @@ pub enum Message {
     Event(Event),
     /// What is true now?
     Inspect(oneshot::Sender<Live>),
+    /// What does a job wait for?
+    Wait {
+        /// Which.
+        job: JobId,
+        /// Its file.
+        subject: Box<Subject>,
+        /// Until when, as its row has it.
+        due: Option<Wall>,
+        /// Whom to tell.
+        answer: oneshot::Sender<Wait>,
+    },
     /// A short task of ours panicked, and what somebody waits for will not come.
     Broken(&'static str),
 }
@@ -222,6 +236,11 @@ impl Engine {
         match message {
             Message::Event(event) => self.apply(event),
             Message::Broken(name) => return Some(End::Broken(name)),
+            Message::Wait { job, subject, due, answer } => {
+                let wait = self.parts.board.wait_of(job, &subject, due, self.parts.clock.now());
+                // Who asked may have gone.
+                let _ = answer.send(wait);
+            }
             Message::Inspect(answer) => {
                 // Who asked may have gone.
                 let _ = answer.send(self.live());

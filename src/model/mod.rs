@@ -16,3 +16,4 @@ pub mod reconcile;
 pub mod settle;
 pub mod time;
 pub mod watchdog;
+pub mod why;

@@ -102,6 +102,8 @@ pub struct Changing<'a> {
     pub since: Boot,
     /// When it was last seen to have changed.
     pub changed: Boot,
+    /// For how long it has to be unchanged.
+    pub needed: Duration,
     /// Its size when last seen.
     pub bytes: u64,
     /// Why it has not settled.
@@ -271,13 +273,13 @@ impl Settle {
     pub fn changing(&self) -> impl Iterator<Item = Changing<'_>> {
         self.files
             .iter()
-            .flat_map(|(folder, files)| files.iter().map(|(path, entry)| entry.show(*folder, path)))
+            .flat_map(|(folder, files)| files.iter().map(|(path, entry)| self.show(*folder, path, entry)))
     }
 
     /// One file that has not settled.
     pub fn get(&self, folder: FolderKey, path: &Path) -> Option<Changing<'_>> {
         let (path, entry) = self.files.get(&folder)?.get_key_value(path)?;
-        Some(entry.show(folder, path))
+        Some(self.show(folder, path, entry))
     }
 
     /// Whether a file of a folder has not settled.
@@ -322,6 +324,19 @@ impl Settle {
                 let due = now + entry.interval(quiet.of(entry.testable), now);
                 self.requeue(folder, path, due)
             }
+        }
+    }
+
+    fn show<'a>(&self, folder: FolderKey, path: &'a Path, entry: &Entry) -> Changing<'a> {
+        let quiet = self.rules.get(&folder).copied().unwrap_or(Quiet::DEFAULT);
+        Changing {
+            folder,
+            path,
+            since: entry.since,
+            changed: entry.changed,
+            needed: quiet.of(entry.testable),
+            bytes: entry.fingerprint.bytes,
+            why: entry.why.clone(),
         }
     }
 
@@ -400,17 +415,6 @@ impl Entry {
 
     fn interval(&self, quiet: Duration, now: Boot) -> Duration {
         (now.since(self.since) / INTERVAL_DIVISOR).min(LONGEST_INTERVAL).max(quiet).max(SHORTEST_INTERVAL)
-    }
-
-    fn show<'a>(&self, folder: FolderKey, path: &'a Path) -> Changing<'a> {
-        Changing {
-            folder,
-            path,
-            since: self.since,
-            changed: self.changed,
-            bytes: self.fingerprint.bytes,
-            why: self.why.clone(),
-        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Face 2: what is true only now, over a read-only Unix socket beside the store.
 //!
 //! The socket speaks HTTP, so that a page can be served from the same place: `GET /api/status` is the record of
-//! [`Live`].
+//! [`Live`], and `GET /api/why/PATH`, the path's bytes in hexadecimal digits, that of [`Why`].
 
 mod bounded;
 
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,16 +15,18 @@ use std::time::Duration;
 
 use self::bounded::Bounded;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::Message;
 use crate::engine::live::Live;
 use crate::engine::vitals::Vitals;
+use crate::engine::why::{Inquiry, Why};
 
 /// The socket's name in the state directory.
 pub const SOCKET: &str = "live.sock";
@@ -62,8 +66,13 @@ pub async fn serve(
     listener: UnixListener,
     engine: mpsc::Sender<Message>,
     vitals: Arc<Vitals>,
+    inquiry: Inquiry,
 ) -> io::Result<()> {
-    let routes = Router::new().route("/api/status", get(status)).with_state((engine, vitals));
+    let routes = Router::new()
+        .route("/api/status", get(status))
+        .with_state((engine, vitals))
+        .route("/api/why/{path}", get(why))
+        .with_state(inquiry);
     axum::serve(Bounded::new(listener), routes).await
 }
 
@@ -78,6 +87,30 @@ async fn status(State((engine, vitals)): State<(mpsc::Sender<Message>, Arc<Vital
     }
 }
 
+async fn why(State(inquiry): State<Inquiry>, UrlPath(path): UrlPath<String>) -> Response {
+    let Some(path) = unhex(&path).map(|bytes| PathBuf::from(OsString::from_vec(bytes))) else {
+        return (StatusCode::BAD_REQUEST, "the path is not in hexadecimal digits").into_response();
+    };
+    match inquiry.explain(&path).await {
+        Ok(why) => Json(why).into_response(),
+        Err(fault) => (StatusCode::SERVICE_UNAVAILABLE, fault.to_string()).into_response(),
+    }
+}
+
+/// Paths are bytes, and URLs are text.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs
+        .map(|pair| {
+            u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok()
+        })
+        .collect()
+}
+
 /// Asks the engine how it is; nothing if it does not say in time.
 pub async fn inspect(engine: &mpsc::Sender<Message>) -> Option<Live> {
     let (answer, live) = oneshot::channel();
@@ -88,11 +121,23 @@ pub async fn inspect(engine: &mpsc::Sender<Message>) -> Option<Live> {
     tokio::time::timeout(PATIENCE, asked).await.ok()?
 }
 
-/// Asks the service that uses this state directory.
+/// Asks the service that uses this state directory how it is.
 ///
 /// # Errors
 /// If none answers.
 pub async fn ask(state_dir: &Path) -> Result<Live, NoService> {
+    get_json(state_dir, "status").await
+}
+
+/// Asks the service that uses this state directory why a file is not uploaded.
+///
+/// # Errors
+/// If none answers.
+pub async fn ask_why(state_dir: &Path, path: &Path) -> Result<Why, NoService> {
+    get_json(state_dir, &format!("why/{}", hex(path.as_os_str().as_bytes()))).await
+}
+
+async fn get_json<T: DeserializeOwned>(state_dir: &Path, what: &str) -> Result<T, NoService> {
     let socket = state_dir.join(SOCKET);
     let failed = |message: String| NoService { socket: socket.clone(), message };
     // Asked first, since the HTTP library's words for it say nothing.
@@ -104,12 +149,29 @@ pub async fn ask(state_dir: &Path) -> Result<Live, NoService> {
         .tls_certs_only([])
         .build()
         .map_err(|error| failed(error.to_string()))?;
-    let answer =
-        client.get("http://live/api/status").send().await.map_err(|error| failed(error.to_string()))?;
+    let answer = client
+        .get(format!("http://live/api/{what}"))
+        .send()
+        .await
+        .map_err(|error| failed(error.to_string()))?;
     if answer.status().as_u16() == StatusCode::SERVICE_UNAVAILABLE.as_u16() {
         let why = answer.text().await.map_err(|error| failed(error.to_string()))?;
         return Err(failed(crate::text::shown_bytes(why.as_bytes())));
     }
     let answer = answer.error_for_status().map_err(|error| failed(error.to_string()))?;
     answer.json().await.map_err(|error| failed(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_goes_through_a_url_byte_for_byte() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert_eq!(unhex(&hex(&bytes)).unwrap(), bytes);
+        for wrong in ["0", "zz", "+1", "é0"] {
+            assert_eq!(unhex(wrong), None, "{wrong}");
+        }
+    }
 }

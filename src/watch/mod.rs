@@ -40,7 +40,7 @@ use self::jobs::{Permits, Shared};
 use self::kind::FolderKind;
 pub use self::look::look;
 pub use self::presence::{Met, meet, standings};
-pub use self::scan::{Survey, survey};
+pub use self::scan::{Considered, Survey, consider, survey};
 use crate::model::file::Look;
 use crate::model::settle::FolderKey;
 use crate::model::time::Now;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use walkdir::{DirEntry, WalkDir};
 
 use super::FolderSpec;
-use super::ignore::Verdict;
+use super::ignore::{Rule, Verdict};
 use super::kind::FolderKind;
 use super::look::look_of;
 use crate::model::file::Look;
@@ -181,22 +181,69 @@ impl Walk<'_> {
         let mut files = Batch::new();
         let mut directories = Vec::new();
         for relative in hints {
-            let Ok(metadata) = std::fs::symlink_metadata(self.spec.path.join(relative)) else { continue };
-            let is_directory = metadata.is_dir();
-            if !(metadata.is_file() || (is_directory && self.spec.recursive))
-                || self.spec.rules.judge(relative, is_directory) != Verdict::Taken
-                || excluded.holds(&self.spec.path, relative)
-            {
-                continue;
-            }
-            if is_directory {
-                directories.push(relative.clone());
-            } else {
-                files.push((relative.clone(), look_of(&metadata, self.kind, (self.now)().wall)));
+            match self.consider(relative, &excluded) {
+                Considered::File(look) => files.push((relative.clone(), look)),
+                Considered::Directory => directories.push(relative.clone()),
+                _ => {}
             }
         }
         (files, directories)
     }
+
+    /// What a path is to the folder: what lies there, and what the rules say of it.
+    fn consider(&self, relative: &Path, excluded: &Excluded) -> Considered {
+        let metadata = match std::fs::symlink_metadata(self.spec.path.join(relative)) {
+            Ok(metadata) => metadata,
+            Err(error) => return Considered::Unseen(error),
+        };
+        let is_directory = metadata.is_dir();
+        if let Verdict::Ignored(rule) = self.spec.rules.judge(relative, is_directory) {
+            Considered::Ignored(rule)
+        } else if excluded.holds(&self.spec.path, relative) {
+            Considered::Excluded
+        } else if !self.spec.recursive && (is_directory || relative.components().nth(1).is_some()) {
+            Considered::TooDeep
+        } else if is_directory {
+            Considered::Directory
+        } else if metadata.is_file() {
+            Considered::File(look_of(&metadata, self.kind, (self.now)().wall))
+        } else {
+            Considered::Other(if metadata.is_symlink() { "a symbolic link" } else { "no regular file" })
+        }
+    }
+}
+
+/// What a path is to a folder.
+#[derive(Debug)]
+pub enum Considered {
+    /// A file that is taken, as it is now.
+    File(Look),
+    /// A directory that is gone into.
+    Directory,
+    /// A rule ignores it.
+    Ignored(Rule),
+    /// It lies in a directory that is not part of the folder: another folder, the state, or what the service fills.
+    Excluded,
+    /// It lies in a directory, or is one, and the folder is not recursive.
+    TooDeep,
+    /// It is something that is never taken.
+    Other(&'static str),
+    /// Nothing can be seen there.
+    Unseen(io::Error),
+}
+
+/// Considers one path below a folder, as an event for it would have it considered. Blocks.
+///
+/// # Errors
+/// If the folder itself is not there.
+pub fn consider(
+    spec: &FolderSpec,
+    relative: &Path,
+    now: &dyn Fn() -> Now,
+) -> io::Result<(Considered, FolderKind)> {
+    let kind = FolderKind::probe(&spec.path)?;
+    let walk = Walk { spec, kind: &kind, now, shutdown: &CancellationToken::new() };
+    Ok((walk.consider(relative, &Excluded::of(spec)), kind))
 }
 
 /// Whether something is mounted on a directory, also a part of the same file system.

@@ -16,3 +16,4 @@ mod restart;
 mod servers;
 mod source_changes;
 mod stuck;
+mod why;

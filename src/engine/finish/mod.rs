@@ -179,11 +179,12 @@ impl Finisher {
         Finisher { parts: Arc::new(parts), lanes, busy: HashSet::new(), here }
     }
 
-    /// Works until `stop`, and then until what is under way has ended, `drain` at most. Programs that run longer are
-    /// killed; they run again when the service does.
-    pub async fn run(mut self, stop: CancellationToken, drain: Duration) {
+    /// Works until `stop`, and then until what is under way has ended, `drain` at most; returns when it is told to `end`
+    /// besides. Programs that run longer are killed; they run again when the service does.
+    pub async fn run(mut self, stop: CancellationToken, end: CancellationToken, drain: Duration) {
         while !stop.is_cancelled() {
             self.here.at(Await::Store);
+            // The store is damaged, and the service about to end.
             let Some(next_due) = self.fill().await else { break };
             self.here.at(Await::Message);
             self.here.got_on();
@@ -215,6 +216,8 @@ impl Finisher {
         };
         // What goes on for longer ends when this is dropped.
         let _ = tokio::time::timeout(drain, all).await;
+        drop(self);
+        end.cancelled().await;
     }
 
     /// Starts what is due, as far as there are slots. How long until more comes due; nothing if the store cannot be read

@@ -136,6 +136,7 @@ impl Intake {
         let (root, store) = (folder.path.clone(), self.parts.store.clone());
         let here = self.parts.vitals.enter(shown(&root.join(&settled.path)));
         let writer = self.parts.writer.clone();
+        self.comparing.insert((key, settled.path.clone()));
         self.compares.spawn(async move {
             here.at(Await::Store);
             // What cannot be read says nothing of the file: it is not another one for that.
@@ -155,6 +156,7 @@ impl Intake {
         known: &Known,
         found: Compared,
     ) {
+        self.comparing.remove(&(key, settled.path.clone()));
         let Some(folder) = self.folder(key).cloned() else { return };
         match found {
             Compared::Same => {

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::Idle;
 use crate::engine::live::{LiveChanging, LiveFolder};
+use crate::engine::why::Met;
 use crate::model::job::FolderId;
 use crate::store::{Applied, WriteError};
 
@@ -21,7 +22,11 @@ pub struct Hints {
     /// What is not settled has been waited for, for long.
     pub(super) stuck: Arc<AtomicBool>,
     pub(super) seen: Arc<Mutex<Seen>>,
+    pub(super) asks: mpsc::Sender<Ask>,
 }
+
+/// Somebody wants to know of a path.
+pub(super) type Ask = (FolderId, PathBuf, oneshot::Sender<Met>);
 
 /// What people are shown of folders.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +65,13 @@ impl Hints {
     /// Whether each folder was scanned once, and all that is left are files that are written to for long.
     pub fn is_stuck(&self) -> bool {
         self.owed.load(Ordering::SeqCst) == 0 && self.stuck.load(Ordering::SeqCst)
+    }
+
+    /// What is known of a path; nothing if there is no such folder, or the service ends.
+    pub async fn met(&self, folder: FolderId, path: PathBuf) -> Option<Met> {
+        let (answer, met) = oneshot::channel();
+        self.asks.send((folder, path, answer)).await.ok()?;
+        met.await.ok()
     }
 
     /// What people are shown.

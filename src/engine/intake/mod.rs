@@ -28,8 +28,10 @@ use tracing::{debug, error, warn};
 
 use self::absence::Turn;
 use self::admit::{Compared, Settled};
+use self::hints::Ask;
 pub use self::hints::{Hints, Seen};
 use self::looks::Looked;
+pub(super) use self::shown::settling_of;
 use super::Message;
 use super::finish::Finish;
 use super::live::LiveFolder;
@@ -46,6 +48,9 @@ use crate::watch::{Notice, Scanned, Watch};
 
 /// The longest time without a look at the clock.
 const LONGEST_SLEEP: Duration = LONGEST_REST;
+
+/// Questions that wait at most; who asks more waits.
+const ASKS: usize = 16;
 
 /// What intake has to know of a folder.
 #[derive(Clone, Debug)]
@@ -117,6 +122,7 @@ pub struct Parts {
 pub struct Intake {
     parts: Parts,
     again: mpsc::UnboundedReceiver<(FolderId, PathBuf)>,
+    asks: mpsc::Receiver<Ask>,
     owed: Arc<AtomicUsize>,
     idle: signal::Sender<bool>,
     stuck: Arc<AtomicBool>,
@@ -125,6 +131,8 @@ pub struct Intake {
     /// Looks under way and files that wait for one, by folder: a file server that hangs keeps back its own folder only.
     looking: HashMap<FolderKey, (usize, VecDeque<PathBuf>)>,
     compares: JoinSet<(FolderKey, Settled, Known, Compared)>,
+    /// What these compare.
+    comparing: HashSet<(FolderKey, PathBuf)>,
     /// Files of `existing = "skip"` that the first scan met and that are no rows yet.
     met_first: HashMap<FolderKey, HashSet<PathBuf>>,
     /// Folders whose first scan is over, but not yet written down.
@@ -146,6 +154,7 @@ impl Intake {
     /// Intake, and the engine's side of it.
     pub fn new(parts: Parts) -> (Intake, Hints) {
         let (again, hints) = mpsc::unbounded_channel();
+        let (ask, asks) = mpsc::channel(ASKS);
         let (idle, is_idle) = signal::channel(false);
         let (owed, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Seen::default())));
         let folders = parts.folders.iter().map(|folder| LiveFolder {
@@ -157,8 +166,14 @@ impl Intake {
         let shown = Seen { folders: folders.collect(), ..Seen::default() };
         *seen.lock().unwrap_or_else(PoisonError::into_inner) = shown;
         let stuck = Arc::new(AtomicBool::new(false));
-        let handle =
-            Hints { again, owed: owed.clone(), idle: is_idle, stuck: stuck.clone(), seen: seen.clone() };
+        let handle = Hints {
+            again,
+            owed: owed.clone(),
+            idle: is_idle,
+            stuck: stuck.clone(),
+            seen: seen.clone(),
+            asks: ask,
+        };
         let unscanned =
             (0..parts.folders.len()).filter_map(|key| u32::try_from(key).ok()).map(FolderKey).collect();
         let shown_at = parts.clock.now().boot;
@@ -166,6 +181,7 @@ impl Intake {
         let intake = Intake {
             parts,
             again: hints,
+            asks,
             owed,
             idle,
             stuck,
@@ -173,6 +189,7 @@ impl Intake {
             looks: JoinSet::new(),
             looking: HashMap::new(),
             compares: JoinSet::new(),
+            comparing: HashSet::new(),
             met_first: HashMap::new(),
             closing: Vec::new(),
             absence: HashMap::new(),
@@ -219,6 +236,12 @@ impl Intake {
                     // In this order, so that nobody sees neither.
                     self.idle.send_replace(false);
                     self.owed.fetch_sub(1, Ordering::SeqCst);
+                }
+                Some((folder, path, answer)) = self.asks.recv() => {
+                    if let Some(met) = self.met(folder, &path) {
+                        // Who asked may have gone.
+                        let _ = answer.send(met);
+                    }
                 }
                 Some(looked) = self.looks.join_next() => match looked {
                     Ok(looked) => self.looked(looked).await,

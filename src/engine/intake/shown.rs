@@ -1,5 +1,6 @@
 //! What people are shown of folders, in the log and by `status`.
 
+use std::path::Path;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -7,8 +8,11 @@ use tracing::{info, warn};
 
 use super::Intake;
 use crate::engine::live::{LiveChanging, LiveFolder};
-use crate::model::job::Code;
-use crate::model::settle::{FolderKey, Quiet, Why};
+use crate::engine::why::Met;
+use crate::model::job::{Code, FolderId};
+use crate::model::settle::{Changing, FolderKey, Quiet, Why};
+use crate::model::time::Boot;
+use crate::model::why::{Settling, Watched};
 use crate::text::shown;
 use crate::watch::FolderState;
 
@@ -17,6 +21,18 @@ const SHOWN: usize = 100;
 
 /// How often what is shown to people is made anew.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
+
+/// Where a file stands that has not settled.
+pub(crate) fn settling_of(changing: &Changing<'_>, now: Boot) -> Settling {
+    let waited = now.since(changing.since);
+    match &changing.why {
+        Why::Changing => {
+            Settling::Changing { waited, quiet: now.since(changing.changed), needed: changing.needed }
+        }
+        Why::OpenForWriting => Settling::OpenForWriting(waited),
+        Why::Unknown(message) => Settling::Failed(message.clone()),
+    }
+}
 
 impl Intake {
     pub(super) fn state(&mut self, key: FolderKey, state: &FolderState) {
@@ -59,6 +75,30 @@ impl Intake {
             live.state = word.into();
             live.why = why;
         });
+    }
+
+    /// What is known of a path, for whoever asks why it is not uploaded.
+    pub(super) fn met(&self, folder: FolderId, path: &Path) -> Option<Met> {
+        let key = self.key(folder)?;
+        let live = {
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            usize::try_from(key.0).ok().and_then(|index| seen.folders.get(index)).cloned()?
+        };
+        let watched = Watched {
+            missing: live.why.clone().filter(|_| live.state == "missing"),
+            scanned: !self.unscanned.contains(&key),
+            events: live.state == "events",
+        };
+        let now = self.parts.clock.now().boot;
+        let looking =
+            || self.looking.get(&key).is_some_and(|(_, waiting)| waiting.iter().any(|one| one == path));
+        let settling = match self.parts.settle.get(key, path) {
+            Some(changing) => settling_of(&changing, now),
+            None if looking() || self.comparing.contains(&(key, path.to_owned())) => Settling::Looking,
+            None if self.overflowed.contains(&key) => Settling::NoRoom,
+            None => Settling::Unmet,
+        };
+        Some(Met { watched, settling })
     }
 
     pub(super) fn change_live(&self, key: FolderKey, change: impl FnOnce(&mut LiveFolder)) {
