@@ -33,6 +33,11 @@ fn add_same(world: &mut World, folder: i64, bytes: u64) -> JobId {
     id
 }
 
+/// Also those in which nothing lies yet.
+fn all_folders(world: &mut World) {
+    world.apply(Event::Folders((0..3).map(|folder| (FolderId(folder), false)).collect()));
+}
+
 fn ask(world: &mut World, ask: Ask) {
     world.apply(Event::Asked(Request { id: 1, ask }));
 }
@@ -225,6 +230,86 @@ fn a_server_that_is_away_is_waited_for_and_then_asked_for_the_file() {
         assert_eq!(world.shared.len(), 3);
         assert_eq!(world.holds, [Code::Network]);
     }
+}
+
+#[test]
+fn a_hold_is_probed_although_all_that_waits_has_to_be_looked_at_first() {
+    for examination in [WARN, DEDUPE] {
+        let mut world = world(1e8, examination);
+        world.examine.insert(FolderId(2), Examination::default());
+        let until = world.now.wall + Duration::from_secs(3600);
+        world.fault = Box::new(move |work, _, _, now| {
+            let local = matches!(work, Work::Examine { .. });
+            (!local && now.wall < until).then(|| Failure::Connect { message: "no route".into() })
+        });
+        let plain = [world.add(2, 1000), world.add(2, 1000)];
+        world.boot();
+        all_folders(&mut world);
+        while world.holds.is_empty() {
+            world.one();
+        }
+        for bytes in [1000, 5 * MB] {
+            let id = world.add(1, bytes);
+            let job = world.rows[&id].clone();
+            world.apply(Event::Enqueued(job));
+        }
+        // Nobody else is left to be the probe.
+        for id in plain {
+            let job = Box::new(world.rows[&id].clone());
+            ask(&mut world, Ask::Cancel(job));
+        }
+        world.run(DAY);
+        assert_eq!(world.states(), BTreeMap::from([(State::Stored, 2), (State::Cancelled, 2)]));
+        assert_eq!(world.lifted, 1, "{:?}", world.holds);
+    }
+}
+
+#[test]
+fn what_was_looked_at_before_a_pause_is_looked_at_again() {
+    let mut world = world(1e6, DEDUPE);
+    let busy = world.add(2, 100 * MB);
+    world.boot();
+    all_folders(&mut world);
+    while world.parts.len() < 8 {
+        world.one();
+    }
+    assert_eq!(world.rows[&busy].stage.state(), State::Uploading);
+    let enqueue = |folder, world: &mut World| {
+        let id = add_same(world, folder, 5 * MB);
+        let job = world.rows[&id].clone();
+        world.apply(Event::Enqueued(job));
+        id
+    };
+    // It is looked at, and waits for a slot: the other one waits for it.
+    let first = enqueue(0, &mut world);
+    while world.looks < 2 || !world.board.queue.examined().any(|job| job.id == first) {
+        world.one();
+    }
+    let second = enqueue(1, &mut world);
+    ask(&mut world, Ask::Pause(Some(FolderId(0))));
+    world.run(Duration::from_secs(3600));
+    assert_eq!(world.rows[&second].stage.state(), State::Stored);
+    ask(&mut world, Ask::Resume(None));
+    world.run(DAY);
+    world.assert_all_stored();
+    assert_eq!(world.shared, BTreeMap::from([(first, second)]));
+}
+
+#[test]
+fn no_more_are_looked_at_than_will_be_sent_soon() {
+    let mut world = World::new(1e6);
+    for folder in 0..2 {
+        world.examine.insert(FolderId(folder), WARN);
+        for _ in 0..100 {
+            world.add(folder, 50 * MB);
+        }
+    }
+    world.boot();
+    world.run(Duration::from_secs(120));
+    let opened = world.order.len();
+    // Two lines, and two more under way.
+    assert!(world.looks <= opened + 2 * 32 + 2, "{} looks, {opened} opened", world.looks);
+    assert!(world.looks >= 2 * 32, "{} looks", world.looks);
 }
 
 #[test]

@@ -373,7 +373,8 @@ impl World {
             result = Some(Err(failure));
         }
         let result = result.unwrap_or(Err(Failure::Transport { message: String::new() }));
-        let facts = Some(Facts { status: 200, ..Facts::default() });
+        let local = matches!(grant.work, Work::Examine { .. } | Work::Hash(_) | Work::Verify { .. });
+        let facts = (!local).then(|| Facts { status: 200, ..Facts::default() });
         let outcome = Outcome { result, facts, took: Duration::ZERO, interrupted };
         self.apply(Event::Done(id, outcome));
     }
