@@ -33,9 +33,6 @@ fn likeness(subject: &Subject) -> Likeness<'_> {
 impl Board {
     /// Begins to look at jobs that wait in their lines.
     pub(super) fn examine_ahead(&mut self, now: Now) {
-        if self.limits.examine.is_empty() {
-            return;
-        }
         while self.running(Kind::Examine) < EXAMINATIONS && !self.is_full() {
             // Small and large files take turns, or one kind would wait for all of the other.
             let small_first = self.examined_now(true) <= self.examined_now(false);
@@ -64,6 +61,9 @@ impl Board {
     /// The next job of its kind that is to be looked at. In a folder that wants to send nothing twice one waits while
     /// another that may be the same is under way: it may come to share its File.
     fn unexamined(&self, lane: bool, now: Now) -> Option<Place> {
+        if !self.queue.may_look(lane) {
+            return None;
+        }
         let limits = &self.limits;
         let under_way: HashSet<Likeness<'_>> = if limits.examine.values().any(|folder| folder.dedupe) {
             let tasks = self.tasks.values().filter(|task| self.goes_on(task)).map(|task| &task.job);

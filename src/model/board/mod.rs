@@ -466,9 +466,9 @@ impl Board {
     /// An empty board. `seed` feeds the jitter.
     pub fn new(limits: Limits, seed: u64) -> Board {
         Board {
+            queue: Queue::new(limits.examine.keys().copied()),
             limits,
             tasks: BTreeMap::new(),
-            queue: Queue::default(),
             gates: Gates::default(),
             operations: HashMap::new(),
             last_operation: 0,

@@ -40,6 +40,8 @@ pub(super) struct Place {
 pub(super) struct Queue {
     lines: BTreeMap<Line, Waiting>,
     paused: BTreeSet<FolderId>,
+    /// The folders whose files are looked at.
+    looks: BTreeSet<FolderId>,
     /// Whose turn it was last, by kind of line, to be looked at and to be sent.
     last: [[Option<FolderId>; 2]; 2],
     /// Jobs that left the board while a line was being loaded: what was read of them may be older than what was written.
@@ -63,6 +65,11 @@ struct Waiting {
 }
 
 impl Queue {
+    /// A queue of which the files of these folders are looked at.
+    pub(super) fn new(looks: impl IntoIterator<Item = FolderId>) -> Queue {
+        Queue { looks: looks.into_iter().collect(), ..Queue::default() }
+    }
+
     /// These folders are in force. Their lines are loaded from the store as soon as they are wanted.
     pub(super) fn set_folders(&mut self, folders: &[(FolderId, bool)]) {
         self.paused = folders.iter().filter(|(_, paused)| *paused).map(|(folder, _)| *folder).collect();
@@ -187,8 +194,8 @@ impl Queue {
         may: impl Fn(&Job) -> bool,
     ) -> Option<Place> {
         let next_of = |line: &Line, waiting: &Waiting| {
-            let open = line.lane == lane && !self.paused.contains(&line.folder);
-            if !open || (turn == Turn::Looking && waiting.examined.len() >= AHEAD) {
+            let wanted = turn == Turn::Opening || self.wants_looks(line, waiting);
+            if line.lane != lane || self.paused.contains(&line.folder) || !wanted {
                 return None;
             }
             let its_turn = |job: &Job| its_turn(job, waiting.examined.contains(&job.id));
@@ -204,6 +211,16 @@ impl Queue {
             .or_else(|| ready.iter().position(|(_, place)| Some(place.line.folder) > last))
             .unwrap_or(0);
         (chosen < ready.len()).then(|| ready.swap_remove(chosen).1)
+    }
+
+    fn wants_looks(&self, line: &Line, waiting: &Waiting) -> bool {
+        let ahead = waiting.examined.len();
+        ahead < AHEAD && ahead < waiting.jobs.len() && self.looks.contains(&line.folder)
+    }
+
+    /// Whether there may be jobs of a kind to be looked at: cheaper than to ask for the next.
+    pub(super) fn may_look(&self, lane: bool) -> bool {
+        self.lines.iter().any(|(line, waiting)| line.lane == lane && self.wants_looks(line, waiting))
     }
 
     /// Takes the job from its place; tells whether it was looked at.
