@@ -49,6 +49,10 @@ soak minutes *seed:
     cargo build
     cargo run --example soak -- {{ minutes }} {{ seed }}
 
+# What many random actors do to files in a folder, on each file system.
+folders seeds:
+    UPSPOOL_FOLDER_SEEDS={{ seeds }} cargo test --test folder each_version -- --nocapture
+
 # Answers, configurations and names as they never should be, so many seconds each.
 fuzz seconds:
     UPSPOOL_FUZZ_SECONDS={{ seconds }} cargo test --test fuzz -- --nocapture

@@ -5,10 +5,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod absence;
+mod actor;
 #[path = "../service/harness.rs"]
 #[expect(dead_code, reason = "the tests of the service use the rest")]
 mod harness;
 mod identity;
+mod model;
 #[path = "../store_faults/mount.rs"]
 #[expect(dead_code, reason = "the tests of the store use the rest")]
 mod mount;
