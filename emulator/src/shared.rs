@@ -90,11 +90,7 @@ impl Shared {
         let state = self.state();
         match state.uploads.get(&route.id) {
             Some(upload) => Some(upload.filename.clone()),
-            None => state
-                .files
-                .iter()
-                .find(|file| file.record.id == route.id)
-                .map(|file| file.record.filename.clone()),
+            None => state.files.get(&route.id).map(|file| file.record.filename.clone()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Uploads and Files, and what may happen to them. No I/O, no clock: time comes as an argument.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -131,8 +131,16 @@ pub(crate) struct File {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) uploads: BTreeMap<String, Upload>,
-    /// In order of creation.
-    pub(crate) files: Vec<File>,
+    pub(crate) files: Files,
+    /// Uploads of which a complete was accepted and has not landed, and some of which it has: each request asks.
+    landings: BTreeSet<String>,
+}
+
+/// Files in order of creation, found by their ids without a search: there may be a hundred thousand.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    all: Vec<File>,
+    places: HashMap<String, usize>,
 }
 
 impl Upload {
@@ -224,28 +232,63 @@ impl File {
     }
 }
 
+impl Files {
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, File> {
+        self.all.iter()
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Option<&File> {
+        self.places.get(id).and_then(|place| self.all.get(*place))
+    }
+
+    pub(crate) fn push(&mut self, file: File) {
+        self.places.insert(file.record.id.clone(), self.all.len());
+        self.all.push(file);
+    }
+
+    pub(crate) fn remove(&mut self, id: &str) {
+        let Some(place) = self.places.remove(id) else { return };
+        self.all.remove(place);
+        for later in self.places.values_mut().filter(|later| **later > place) {
+            *later -= 1;
+        }
+    }
+}
+
 impl State {
     pub(crate) fn file(&self, id: &str, now: i64) -> Option<&File> {
-        self.files.iter().find(|file| file.record.id == id && file.lives(now))
+        self.files.get(id).filter(|file| file.lives(now))
     }
 
     pub(crate) fn upload_json(&self, upload: &Upload, now_ms: i64, variants: Variants) -> Value {
-        let file = self.files.iter().find(|file| file.record.id == upload.file_id);
-        upload.json(file, now_ms, variants)
+        upload.json(self.files.get(&upload.file_id), now_ms, variants)
+    }
+
+    /// Accepts a complete, which [`State::settle`] makes real.
+    pub(crate) fn accept(&mut self, upload_id: &str, landing: Landing) {
+        if let Some(upload) = self.uploads.get_mut(upload_id) {
+            upload.landing = Some(landing);
+            self.landings.insert(upload_id.to_owned());
+        }
     }
 
     /// Makes real each accepted complete whose moment has come. A request counts as one if `is_request`.
     pub(crate) fn settle(&mut self, now_ms: i64, is_request: bool) -> bool {
         let mut landed = Vec::new();
-        for upload in self.uploads.values_mut() {
-            let Some(landing) = &mut upload.landing else { continue };
+        let uploads = &mut self.uploads;
+        self.landings.retain(|id| {
+            // It may have been made real, cancelled or purged since.
+            let Some(landing) = uploads.get_mut(id).and_then(|upload| upload.landing.as_mut()) else {
+                return false;
+            };
             if is_request && let Some(left) = &mut landing.requests_left {
                 *left = left.saturating_sub(1);
             }
             if landing.due_ms.is_some_and(|due| now_ms >= due) || landing.requests_left == Some(0) {
-                landed.push(upload.id.clone());
+                landed.push(id.clone());
             }
-        }
+            true
+        });
         landed.iter().for_each(|id| self.land(id));
         !landed.is_empty()
     }
@@ -260,7 +303,7 @@ impl State {
 
     pub(crate) fn purge(&mut self, id: &str) {
         self.uploads.remove(id);
-        self.files.retain(|file| file.record.id != id);
+        self.files.remove(id);
     }
 
     /// One page of Files, and whether there are more. `None`: `after` is unknown.
@@ -274,7 +317,7 @@ impl State {
             })
         };
         let seen: Vec<bool> = self.files.iter().map(|file| file.lives(now) && !hidden(file)).collect();
-        for file in &mut self.files {
+        for file in &mut self.files.all {
             file.lists += 1;
         }
         let mut files: Vec<(usize, &File)> =
@@ -301,4 +344,42 @@ pub(crate) struct Page<'a> {
     pub(crate) descending: bool,
     pub(crate) after: Option<&'a str>,
     pub(crate) purpose: Option<&'a str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(id: &str) -> File {
+        let record = FileRecord {
+            id: id.to_owned(),
+            filename: String::new(),
+            bytes: 0,
+            purpose: String::new(),
+            sha256: None,
+            md5: None,
+            upload_id: None,
+            created_at: 0,
+            expires_at: None,
+        };
+        File { record, parts: Vec::new(), lists: 0 }
+    }
+
+    #[test]
+    fn files_are_found_by_their_ids_also_when_others_were_removed() {
+        let mut files = Files::default();
+        for id in ["a", "b", "c", "d"] {
+            files.push(file(id));
+        }
+        for gone in ["b", "b", "unknown"] {
+            files.remove(gone);
+        }
+        files.push(file("e"));
+        assert!(files.get("b").is_none());
+        for id in ["a", "c", "d", "e"] {
+            assert_eq!(files.get(id).map(|file| file.record.id.as_str()), Some(id));
+        }
+        let order: Vec<&str> = files.iter().map(|file| file.record.id.as_str()).collect();
+        assert_eq!(order, ["a", "c", "d", "e"]);
+    }
 }

@@ -83,10 +83,10 @@ async fn accept(call: &Call, part_ids: &[String], md5: Option<&str>) -> Result<A
     let landing = Landing { file, due_ms: Some(now_ms), requests_left: None };
     match &call.late {
         None => {
-            upload.landing = Some(landing);
+            state.accept(id, landing);
             state.land(id);
         }
-        Some(late) => upload.landing = Some(postpone(shared, landing, late, now_ms)),
+        Some(late) => state.accept(id, postpone(shared, landing, late, now_ms)),
     }
     let Some(upload) = state.uploads.get(id) else { return Err(no_upload(call)) };
     Ok(Answer::json(200, &state.upload_json(upload, now_ms, call.variants)))

@@ -117,7 +117,7 @@ pub(super) fn delete(call: &Call) -> Result<Answer, ApiError> {
     if state.file(id, call.shared.clock.now()).is_none() {
         return Err(no_file(call));
     }
-    state.files.retain(|file| file.record.id != *id);
+    state.files.remove(id);
     Ok(Answer::json(200, &json!({"id": id, "object": "file", "deleted": true})))
 }
 
