@@ -190,7 +190,7 @@ impl Said {
     /// Reads until both ends are closed, so that the program never waits for us.
     async fn hear(&mut self, stdout: Option<impl AsyncRead + Unpin>, stderr: Option<impl AsyncRead + Unpin>) {
         let (mut stdout, mut stderr) = (stdout, stderr);
-        let (mut out, mut err) = ([0; 4_096], [0; 4_096]);
+        let (mut out, mut err) = (vec![0; 4_096], vec![0; 4_096]);
         loop {
             tokio::select! {
                 read = read(&mut stdout, &mut out), if stdout.is_some() => match read {

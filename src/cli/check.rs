@@ -111,7 +111,7 @@ async fn look(config: &Config, online: bool) -> Result<CheckJson, Failure> {
     };
     let mut folders = Vec::new();
     for folder in &config.folders {
-        folders.push(survey(&config, folder, store.as_ref()).await?);
+        folders.push(survey(config, folder, store.as_ref()).await?);
     }
     let mut accounts = Vec::new();
     for account in config.accounts.values() {

@@ -154,11 +154,10 @@ impl Inquiry {
         // It may hang where a file server does.
         let found = spawn_blocking(move || {
             let real = path.parent()?.canonicalize().ok()?.join(path.file_name()?);
-            let found = roots
+            roots
                 .iter()
                 .enumerate()
-                .find_map(|(index, root)| Some((index, below(&real, &root.canonicalize().ok()?)?)));
-            found
+                .find_map(|(index, root)| Some((index, below(&real, &root.canonicalize().ok()?)?)))
         });
         let (index, relative) = tokio::time::timeout(PATIENCE, found).await.ok()?.ok()??;
         Some((self.places.get(index)?, relative))
