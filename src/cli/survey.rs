@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::fs::{Access, access};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -12,7 +13,7 @@ use super::failure::Failure;
 use super::output::{Output, Style};
 use crate::clock::Clock;
 use crate::config::{AfterFailure, AfterUpload, Config, Existing, Folder, Preflight, Receipt, WatchMode};
-use crate::daemon::folders::{excluded, quiet_of, spec_of};
+use crate::daemon::folders::{excluded, plan_of, quiet_of, spec_of};
 use crate::model::file::Fingerprint;
 use crate::model::job::FolderId;
 use crate::model::settle::FolderKey;
@@ -55,6 +56,8 @@ pub(super) struct FolderCheck {
     receipt: Option<String>,
     on_stored: Vec<String>,
     on_failed: Vec<String>,
+    /// Whether this user may write to the folder; null where nobody has to.
+    writable: Option<bool>,
     /// Whether nothing is sent from it until `upspool resume`, and why.
     paused: bool,
     paused_why: Option<String>,
@@ -155,6 +158,7 @@ pub(super) async fn survey(
         },
         on_stored: folder.on_stored.clone(),
         on_failed: folder.on_failed.clone(),
+        writable: plan_of(folder).writes().then(|| access(&folder.path, Access::WRITE_OK).is_ok()),
         paused: row.as_ref().is_some_and(|row| row.paused),
         paused_why: row.as_ref().and_then(|row| row.paused_why.clone()),
         files: found.files,
@@ -242,6 +246,10 @@ impl FolderCheck {
         fact(output, "  after failure", &fate(&self.after_failure))?;
         if let Some(receipt) = &self.receipt {
             fact(output, "  receipt", receipt)?;
+        }
+        if self.writable == Some(false) {
+            let told = "not by this user: files cannot be moved or deleted here, nor receipts written";
+            fact(output, "  writable", &output.styled(Style::Red, told))?;
         }
         for (name, command) in [("  on stored", &self.on_stored), ("  on failed", &self.on_failed)] {
             if !command.is_empty() {

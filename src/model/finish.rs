@@ -124,6 +124,11 @@ impl Plan {
         FinishStep::ALL.into_iter().filter(|one| *one > step).find(|step| self.has(*step, state))
     }
 
+    /// Whether anything in the folder itself is changed.
+    pub fn writes(&self) -> bool {
+        self.after_upload != Fate::Keep || self.after_failure != Fate::Keep || self.receipt == Receipt::Beside
+    }
+
     /// Whether receipts are written for files of the folder.
     pub fn has_receipts(&self) -> bool {
         self.receipt != Receipt::None

@@ -172,7 +172,18 @@ fn fsync_of(fd: OwnedFd) -> Result<(), Errno> {
 
 /// The system's words, with what was tried.
 fn said(tried: &str) -> impl Fn(Errno) -> io::Error + '_ {
-    move |errno| words(tried, errno.into())
+    move |errno| match errno {
+        Errno::ACCESS | Errno::PERM | Errno::ROFS => {
+            let error: io::Error = errno.into();
+            io::Error::new(
+                error.kind(),
+                format!(
+                    "{tried}: {error}; the service's user has to be able to write there (under systemd: ReadWritePaths=)"
+                ),
+            )
+        }
+        errno => words(tried, errno.into()),
+    }
 }
 
 fn words(tried: &str, error: io::Error) -> io::Error {
