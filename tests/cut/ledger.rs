@@ -43,6 +43,8 @@ pub struct JobRow {
     pub deduped_from: Option<i64>,
     pub error_code: Option<String>,
     pub ended: bool,
+    /// How receipt, move and hook stand, and the next of them.
+    pub finish: (String, Option<String>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,6 +156,9 @@ impl Ledger {
         for (id, job) in &self.jobs {
             match before.jobs.get(id) {
                 None => changes.push(("enqueue", self.name(*id))),
+                Some(old) if old.ended && job.ended && old.finish != job.finish => {
+                    changes.push(("finish", self.name(*id)));
+                }
                 Some(old) if old.present && !job.present && job.stage != "gone" => {
                     changes.push(("retire", self.name(*id)));
                 }
@@ -208,5 +213,6 @@ fn job(row: &SqliteRow) -> sqlx::Result<JobRow> {
         deduped_from: row.try_get("deduped_from")?,
         error_code: row.try_get("error_code")?,
         ended: row.try_get::<Option<i64>, _>("ended_at")?.is_some(),
+        finish: (row.try_get("finish_state")?, row.try_get("finish_step")?),
     })
 }

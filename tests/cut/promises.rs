@@ -36,7 +36,8 @@ pub async fn broken(room: &Room, workload: &Workload, creates: &BTreeMap<String,
     case.nothing_is_asked_of_an_upload_that_ended(&mut broken);
     case.what_was_sent_and_told_was_on_disk(&mut broken);
     case.what_was_on_disk_stays(&mut broken);
-    case.sources_are_untouched(&mut broken);
+    case.sources_are_where_they_belong(&mut broken);
+    case.ends_are_done_and_told(&mut broken);
     broken
 }
 
@@ -302,11 +303,38 @@ impl Case<'_> {
         }
     }
 
-    /// Promise 5, as far as nothing is to be moved or deleted.
-    fn sources_are_untouched(&self, broken: &mut Vec<String>) {
+    /// Promise 5: what is to stay stays, and what is to be moved was, once, whole, and over nothing.
+    fn sources_are_where_they_belong(&self, broken: &mut Vec<String>) {
         let found = self.room.folder();
         if found != self.room.lies {
             broken.push(format!("the folder holds {found:?}, not {:?}", self.room.lies));
+        }
+    }
+
+    /// What is to be done after the end of a job was done: its receipt says what the ledger says, and the program was told at
+    /// least once, after everything else, and nothing but the truth.
+    fn ends_are_done_and_told(&self, broken: &mut Vec<String>) {
+        let told = self.room.told();
+        for path in &self.room.receipts {
+            let Some((id, job)) = self.ledger.jobs.iter().find(|(_, job)| job.path == *path) else {
+                continue;
+            };
+            if job.finish != ("done".to_owned(), None) {
+                broken.push(format!("the end of job {id} is not done: {job:?}"));
+            }
+            let is_true = |record: &serde_json::Value| {
+                record["state"] == job.stage.as_str() && record["file_id"].as_str() == job.file_id.as_deref()
+            };
+            let receipt = self.room.receipt(path).unwrap_or_default();
+            if receipt["id"] != *id || !is_true(&receipt) {
+                broken.push(format!("the receipt of {path} says {receipt}: {job:?}"));
+            }
+            let own: Vec<_> = told.iter().filter(|record| record["id"] == *id).collect();
+            if own.is_empty()
+                || !own.iter().all(|record| is_true(record) && record["finish"]["moved_to"].is_string())
+            {
+                broken.push(format!("the program was told of job {id}: {own:?}"));
+            }
         }
     }
 

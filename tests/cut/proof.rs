@@ -19,8 +19,18 @@ use crate::workloads::{Phase, WORKLOADS, Workload};
 const WORKERS: usize = 4;
 
 /// Writes beside the steps of jobs that have to be cut as well.
-const WRITES: &[&str] =
-    &["migration", "folder", "scanned", "enqueue", "history", "same-version", "retire", "pause", "answer"];
+const WRITES: &[&str] = &[
+    "migration",
+    "folder",
+    "scanned",
+    "enqueue",
+    "history",
+    "same-version",
+    "retire",
+    "pause",
+    "answer",
+    "finish",
+];
 
 /// Of the requests that the API has, those that the service does not send, each with why. One that is sent all the same
 /// fails the test.

@@ -1,8 +1,9 @@
 //! The place where one cut happens: an emulator, a folder and a state directory of its own, and the service in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -60,6 +61,8 @@ pub struct Room {
     pub versions: Vec<Version>,
     /// What lies in the folder, by path, with its SHA-256.
     pub lies: BTreeMap<String, String>,
+    /// Files that have a receipt in the end.
+    pub receipts: BTreeSet<String>,
     pub moments: Vec<Moment>,
     /// What went wrong beside the promises.
     pub troubles: Vec<String>,
@@ -84,6 +87,7 @@ impl Room {
             image,
             versions: Vec::new(),
             lies: BTreeMap::new(),
+            receipts: BTreeSet::new(),
             moments: Vec::new(),
             troubles: Vec::new(),
             committed: Vec::new(),
@@ -101,6 +105,35 @@ impl Room {
         self.bench.drop_file(path, &content);
         self.lies.insert(path.into(), sha256(&content));
         self.versions.push(Version { path: path.into(), content, ends, touched: false });
+    }
+
+    /// The file lies elsewhere in the folder when all is over, and has a receipt where it lay.
+    pub fn ends(&mut self, path: &str, at: &str) {
+        let lies = self.lies.remove(path).unwrap();
+        self.lies.insert(at.into(), lies);
+        self.receipts.insert(path.into());
+    }
+
+    /// A program is told of every job that ends: it writes down which.
+    pub fn add_hook(&mut self) {
+        let (hook, told) = (self.bench.path("hook"), self.bench.path("told"));
+        std::fs::write(&hook, format!("#!/bin/sh\ncat >>{told:?}\n")).unwrap();
+        std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+        for event in ["on_stored", "on_failed"] {
+            writeln!(self.bench.folder, "{event} = [{hook:?}]").unwrap();
+        }
+    }
+
+    /// The records that the program was told, in order.
+    pub fn told(&self) -> Vec<serde_json::Value> {
+        let told = std::fs::read_to_string(self.bench.path("told")).unwrap_or_default();
+        told.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The receipt of a file, if it has one.
+    pub fn receipt(&self, path: &str) -> Option<serde_json::Value> {
+        let text = std::fs::read(self.in_folder(&format!("{path}.upspool.json"))).ok()?;
+        serde_json::from_slice(&text).ok()
     }
 
     /// From now on no sync is kept.
@@ -327,7 +360,7 @@ impl Room {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     open.push(path);
-                } else {
+                } else if !path.to_string_lossy().ends_with(".upspool.json") {
                     let name = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
                     files.insert(name, sha256(&std::fs::read(path).unwrap()));
                 }

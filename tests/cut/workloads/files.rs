@@ -7,7 +7,7 @@ use sqlx::{ConnectOptions, Connection};
 use upspool_emulator::variants::UnlistedParts;
 use upspool_emulator::{Calls, Operation, Point, Variants};
 
-use super::{During, GONE, MIB, PLAIN, Phase, STORED, Workload, forgiving};
+use super::{During, FAILED, GONE, MIB, PLAIN, Phase, STORED, Workload, forgiving};
 use crate::harness::noise;
 use crate::room::Room;
 use crate::shim::files_in;
@@ -52,6 +52,21 @@ pub(super) static WORKLOADS: &[Workload] = &[
                 room.put(&format!("{directory}/small.bin"), noise(998, 26), STORED);
                 room.put(&format!("{directory}/large.bin"), noise(2 * MIB + 8, 27), STORED);
             }
+        },
+        twice: true,
+        ..PLAIN
+    },
+    Workload {
+        name: "finished",
+        folder: "after_upload = { move = \"done\" }\nafter_failure = { move = \"failed\" }\nreceipt = true\n",
+        begin: |room| {
+            room.put("in/small.bin", noise(997, 28), STORED);
+            room.put("large.bin", noise(2 * MIB + 9, 29), STORED);
+            room.put("empty.bin", Vec::new(), FAILED);
+            room.ends("in/small.bin", "done/in/small.bin");
+            room.ends("large.bin", "done/large.bin");
+            room.ends("empty.bin", "failed/empty.bin");
+            room.add_hook();
         },
         twice: true,
         ..PLAIN
