@@ -158,7 +158,7 @@ pub(super) async fn survey(
         },
         on_stored: folder.on_stored.clone(),
         on_failed: folder.on_failed.clone(),
-        writable: plan_of(folder).writes().then(|| access(&folder.path, Access::WRITE_OK).is_ok()),
+        writable: plan_of(config, folder).writes().then(|| access(&folder.path, Access::WRITE_OK).is_ok()),
         paused: row.as_ref().is_some_and(|row| row.paused),
         paused_why: row.as_ref().and_then(|row| row.paused_why.clone()),
         files: found.files,

@@ -145,10 +145,17 @@ pub fn excluded(config: &Config, folder: &config::Folder) -> Vec<PathBuf> {
 }
 
 /// What a folder wants done with jobs that ended.
-pub fn plan_of(folder: &config::Folder) -> Plan {
-    let place = |to: &PathBuf| match to.is_absolute() {
-        true => finish::Place::At(to.clone()),
-        false => finish::Place::InFolder(to.clone()),
+pub fn plan_of(config: &Config, folder: &config::Folder) -> Plan {
+    let place = |to: &PathBuf| {
+        let below = |root: &Path| to.strip_prefix(root).ok().map(Path::to_owned);
+        let other = config.folders.iter().find_map(|other| Some((other.path.clone(), below(&other.path)?)));
+        match (below(&folder.path), other) {
+            _ if to.is_relative() => finish::Place::InFolder(to.clone()),
+            // Where others can write, whatever the name by which it was said.
+            (Some(inside), _) => finish::Place::InFolder(inside),
+            (None, Some((root, inside))) => finish::Place::Below(root, inside),
+            (None, None) => finish::Place::At(to.clone()),
+        }
     };
     Plan {
         after_upload: match &folder.after_upload {
@@ -185,7 +192,7 @@ pub fn check_hooks(config: &Config) -> Vec<config::Fault> {
 /// What the end of jobs has to know of each folder.
 pub(super) fn finish(config: &Config, rows: &[FolderRow]) -> Finish {
     let folders = config.folders.iter().zip(rows).map(|(folder, row)| {
-        let (name, path, plan) = (folder.name.clone(), folder.path.clone(), plan_of(folder));
+        let (name, path, plan) = (folder.name.clone(), folder.path.clone(), plan_of(config, folder));
         (row.id, engine::finish::Folder { name, path, plan })
     });
     Finish::new(folders.collect())

@@ -286,7 +286,8 @@ fn look_through(
     kind: &FolderKind,
     now: Now,
 ) -> Option<(Look, Observation)> {
-    if !matches!(considered, Considered::File(_) | Considered::Ignored(_) | Considered::Excluded) {
+    // Not what lies in the state directory: to open and close a database gives up all locks that this process has on it.
+    if !matches!(considered, Considered::File(_) | Considered::Ignored(_)) {
         return None;
     }
     let seen = look(root, relative, kind, now.wall);

@@ -42,8 +42,10 @@ pub enum Fate {
 pub enum Place {
     /// Below the folder: no link on the way is followed, since others can write there.
     InFolder(PathBuf),
-    /// Anywhere, by an absolute path.
+    /// Anywhere, by an absolute path, every link on which is followed.
     At(PathBuf),
+    /// Below another folder, by its absolute path: no link on the way from there is followed.
+    Below(PathBuf, PathBuf),
 }
 
 /// Where the record of a job is written beside the ledger.

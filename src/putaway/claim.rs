@@ -46,7 +46,15 @@ pub(super) fn claim(
     let private = private_name(version.job);
     let left = match stat_of(directory, private.as_ref())? {
         // A crash left it so.
-        Some(stat) if is_version(directory, private.as_ref(), &stat, version)? => Some(stat),
+        Some(stat) if is_version(directory, private.as_ref(), &stat, version)? => {
+            // Between its second name and the end of its first, where it could not be renamed.
+            let first = stat_of(directory, name)?
+                .filter(|first| (first.st_dev, first.st_ino) == (stat.st_dev, stat.st_ino));
+            if first.is_some() {
+                unlinkat(directory, name, AtFlags::empty()).map_err(said("taking its first name away"))?;
+            }
+            Some(stat)
+        }
         // Of another store's job of that number.
         Some(_) => {
             give_back(directory, &private, name)?;
@@ -124,7 +132,7 @@ impl Claimed {
 
 /// Puts a version that is not ours back to where it lay; never over anything: what took its place meanwhile stays, and
 /// it gets a number.
-fn give_back(directory: &OwnedFd, private: &str, name: &OsStr) -> io::Result<()> {
+pub(super) fn give_back(directory: &OwnedFd, private: &str, name: &OsStr) -> io::Result<()> {
     let mut back = name.to_owned();
     for number in 2.. {
         match rename_new(directory, private.as_ref(), directory, &back) {
@@ -146,7 +154,10 @@ fn rename_new(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new: &OsStr) -> Result
         // NFS and some others cannot say so. A second name is over nothing as well; the first then goes.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
             rustix::fs::linkat(from, name, to, new, AtFlags::empty())?;
-            unlinkat(from, name, AtFlags::empty())
+            unlinkat(from, name, AtFlags::empty()).inspect_err(|_| {
+                // It may be somebody else's, in a directory with the sticky bit: it has one name again.
+                let _ = unlinkat(to, new, AtFlags::empty());
+            })
         }
         renamed => renamed,
     }

@@ -24,7 +24,7 @@ use rustix::io::Errno;
 
 use crate::beneath::{self, Links};
 use crate::model::file::{Digest, Fingerprint};
-use crate::model::finish::{Fate, Place};
+use crate::model::finish::{Fate, Place, private_name};
 use crate::model::job::JobId;
 
 pub use self::receipt::{remove_receipt, write_receipt};
@@ -53,6 +53,19 @@ pub enum Put {
     Gone,
     /// Another version lies at its path, and stays there.
     Changed,
+}
+
+/// Gives a file its own name back that a crash left under its private one, if nobody moves or deletes it any more. Over
+/// nothing: if its name is taken it gets a number.
+///
+/// # Errors
+/// What the system said, with what was tried.
+pub fn give_back(root: &Path, job: JobId, path: &Path) -> io::Result<()> {
+    match beneath::directory_of(root, path, Links::None) {
+        Ok((directory, name)) => claim::give_back(&directory, &private_name(job), name),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
+        Err(errno) => Err(said("opening its directory")(errno)),
+    }
 }
 
 /// Moves or deletes the file of `version` below the folder `root`, if what lies there is that version and nobody has it
@@ -128,6 +141,10 @@ impl Destination {
         let below = relative.parent().unwrap_or(Path::new(""));
         let (mut at, mut path, names) = match place {
             Place::InFolder(inside) => (folder.try_clone()?, root.to_owned(), inside.join(below)),
+            Place::Below(other, inside) => {
+                let opened = beneath::root_of(other).map_err(said("opening the folder of the target"))?;
+                (opened, other.clone(), inside.join(below))
+            }
             Place::At(outside) => {
                 if make {
                     std::fs::create_dir_all(outside)

@@ -62,6 +62,7 @@ pub fn remove_receipt(root: &Path, relative: &Path, receipt: &Receipt) -> io::Re
     let Some(place) = place_of(receipt) else { return Ok(()) };
     let (base, below) = match place {
         Place::InFolder(inside) => (root.to_owned(), inside.join(relative)),
+        Place::Below(other, inside) => (other, inside.join(relative)),
         Place::At(outside) => (outside, relative.to_owned()),
     };
     let gone = match beneath::directory_of(&base, &below, Links::None) {

@@ -205,6 +205,39 @@ fn a_crash_after_each_step_is_made_good() {
 }
 
 #[test]
+fn a_name_that_a_crash_left_private_is_given_back() {
+    let ground = Ground::new();
+    ground.sent("a/report.pdf", "text");
+    fs::rename(ground.path("a/report.pdf"), ground.path("a/.upspool-7")).unwrap();
+    for _ in 0..2 {
+        give_back(ground.root(), JobId(7), Path::new("a/report.pdf")).unwrap();
+        assert_eq!(ground.names(), ["a/report.pdf"]);
+    }
+    fs::write(ground.path("a/.upspool-7"), "older").unwrap();
+    give_back(ground.root(), JobId(7), Path::new("a/report.pdf")).unwrap();
+    assert_eq!(ground.names(), ["a/report.2.pdf", "a/report.pdf"]);
+    give_back(ground.root(), JobId(7), Path::new("none/report.pdf")).unwrap();
+    // Where a second name stands in for a rename, a crash may leave both.
+    let version = ground.sent("b", "bbbb");
+    fs::hard_link(ground.path("b"), ground.path(".upspool-7")).unwrap();
+    assert_eq!(ground.put(&version, &Fate::Delete).unwrap(), Put::Deleted);
+    assert_eq!(ground.names(), ["a/report.2.pdf", "a/report.pdf"]);
+}
+
+#[test]
+fn a_target_below_another_folder_is_reached_by_no_link_from_there() {
+    let (ground, other, outside) =
+        (Ground::new(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let fate = Fate::Move(Place::Below(other.path().to_owned(), "done".into()));
+    let version = ground.sent("a/report", "text");
+    symlink(outside.path(), other.path().join("done")).unwrap();
+    assert!(ground.put(&version, &fate).is_err());
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    fs::remove_file(other.path().join("done")).unwrap();
+    assert_eq!(ground.put(&version, &fate).unwrap(), Put::Moved(other.path().join("done/a/report")));
+}
+
+#[test]
 fn a_target_that_became_a_link_leads_nowhere() {
     let ground = Ground::new();
     let outside = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use sqlx::{Row, SqliteConnection};
 
 use crate::model::finish::FinishStep;
-use crate::model::job::{FolderId, JobId};
+use crate::model::job::{FolderId, JobId, State};
 use crate::model::time::Wall;
 
 use super::error::Result;
@@ -15,6 +15,8 @@ use super::{Store, row};
 /// How far the end of a job got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
+    /// The end that this is about: the job may have been queued again, or resolved, and ended anew since.
+    pub of: (State, FinishStep),
     /// How it stands.
     pub state: FinishState,
     /// The step that is next, or that failed; none when all are done.
@@ -53,7 +55,8 @@ pub struct Unfinished {
 }
 
 impl Store {
-    /// The jobs whose next step, one of `steps`, is due, at most `limit`.
+    /// The jobs whose next step, one of `steps`, is due, at most `limit`. No wait is longer than a day, so one that seems so
+    /// was written under another calendar.
     ///
     /// # Errors
     /// If the store fails.
@@ -63,7 +66,8 @@ impl Store {
             let rows = sqlx::query(
                 "-- unfinished\n\
                  SELECT id, finish_tries FROM jobs INDEXED BY jobs_unfinished \
-                 WHERE finish_state = 'pending' AND finish_step = ?1 AND finish_due <= ?2 \
+                 WHERE finish_state = 'pending' AND finish_step = ?1 \
+                 AND (finish_due <= ?2 OR finish_due > ?2 + 86400000) \
                  ORDER BY finish_due, id LIMIT ?3",
             )
             .bind(step.as_str())
@@ -128,7 +132,7 @@ impl Store {
     }
 }
 
-/// Writes how far the end of a job got. Nothing, if it is not about to be finished any more: it was queued again.
+/// Writes how far the end of a job got. Nothing, if that end is not the one that is open: it was queued again.
 pub(super) async fn set_progress(
     connection: &mut SqliteConnection,
     job: JobId,
@@ -142,7 +146,7 @@ pub(super) async fn set_progress(
         "-- set_progress\n\
          UPDATE jobs SET finish_state = ?2, finish_step = ?3, finish_tries = ?4, finish_due = ?5, finish_error = ?6, \
          present = iif(?7, 0, present), moved_to = coalesce(?8, moved_to) \
-         WHERE id = ?1 AND finish_state = 'pending'",
+         WHERE id = ?1 AND finish_state = 'pending' AND stage = ?9 AND finish_step = ?10",
     )
     .bind(job.0)
     .bind(progress.state.as_str())
@@ -152,6 +156,8 @@ pub(super) async fn set_progress(
     .bind(progress.error.clone())
     .bind(left)
     .bind(moved_to)
+    .bind(progress.of.0.as_str())
+    .bind(progress.of.1.as_str())
     .execute(connection)
     .await?;
     Ok(())

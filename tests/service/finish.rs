@@ -341,6 +341,53 @@ async fn a_target_that_cannot_be_is_said_and_tried_again() {
     assert_eq!(bench.emulator.files().len(), 1);
 }
 
+/// What the operator would do to a row.
+fn set(bench: &Bench, set: &str) {
+    let store = bench.state_dir().join("upspool.db");
+    assert!(std::process::Command::new("sqlite3").arg(&store).arg(set).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_mounted_is_waited_for_and_its_files_are_moved_when_it_is_back() {
+    let mut bench = Bench::new().await;
+    bench.drop_file("a.txt", b"text");
+    assert_eq!(bench.once(&[]).await.0, 0);
+    bench.folder = "after_upload = { move = \"done\" }\n".into();
+    set(&bench, "UPDATE jobs SET finish_state = 'pending', finish_step = 'source'");
+    // An empty mount point.
+    std::fs::rename(bench.path("drop"), bench.path("away")).unwrap();
+    std::fs::create_dir(bench.path("drop")).unwrap();
+    let service = bench.start();
+    let away =
+        |record: &Record| record.finish_error.as_ref().is_some_and(|why| why.contains("is not the one"));
+    let record = wait_for_record(&bench, "a.txt", away).await;
+    assert_eq!((record.finish, record.present), (FinishState::Pending, true), "it is not gone for that");
+    service.stop().await;
+    std::fs::remove_dir(bench.path("drop")).unwrap();
+    std::fs::rename(bench.path("away"), bench.path("drop")).unwrap();
+    set(&bench, "UPDATE jobs SET finish_due = 0");
+    assert_eq!(bench.once(&[]).await.1, "", "nothing is sent again");
+    assert_eq!(names(&bench), ["done/a.txt"]);
+    assert_eq!(bench.record("a.txt").await.finish, FinishState::Done);
+    assert_eq!(bench.emulator.files().len(), 1);
+}
+
+#[tokio::test]
+async fn a_source_that_nobody_moves_any_more_has_its_name_again() {
+    let bench = Bench::new().await;
+    bench.drop_file("a.txt", b"text");
+    assert_eq!(bench.once(&[]).await.0, 0);
+    // A move was cut off, and now the folder keeps its files.
+    set(&bench, "UPDATE jobs SET finish_state = 'pending', finish_step = 'source'");
+    std::fs::rename(bench.path("drop/a.txt"), bench.path("drop/.upspool-1")).unwrap();
+    let (code, printed, log) = bench.once(&[]).await;
+    assert_eq!((code, printed.as_str()), (0, ""), "{log:#?}");
+    assert_eq!(names(&bench), ["a.txt"]);
+    assert_eq!(bench.record("a.txt").await.finish, FinishState::Done);
+    assert_eq!(bench.once(&[]).await.1, "");
+    assert_eq!(bench.emulator.files().len(), 1);
+}
+
 #[tokio::test]
 async fn a_file_that_is_dropped_while_the_last_one_is_moved_is_sent_too() {
     let mut bench = Bench::new().await;

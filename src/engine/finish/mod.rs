@@ -266,7 +266,13 @@ async fn attend(parts: Arc<Parts>, one: Unfinished) -> JobId {
     if let Some(Err(fault)) = task.join_next().await
         && let Ok(panic) = fault.try_into_panic()
     {
-        steps::fail_for_good(&parts, one, format!("{}; please report it", panic_text(&*panic))).await;
+        let message = format!("{}; please report it", panic_text(&*panic));
+        let record = parts.writer.read("reading a job", || parts.store.record(job)).await;
+        if let Some(Some(record)) = record {
+            // It may have come further since it was taken up.
+            let step = record.finish_step.as_deref().and_then(FinishStep::from_name).unwrap_or(one.step);
+            steps::fail_for_good(&parts, Unfinished { step, ..one }, record.state, message).await;
+        }
     }
     job
 }

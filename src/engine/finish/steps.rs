@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use super::{Folder, Parts, told};
 use crate::hook;
 use crate::model::finish::{self, FinishStep, Plan};
-use crate::model::job::{Code, JobId};
+use crate::model::job::{Code, JobId, State};
 use crate::model::settle::Observation;
 use crate::model::time::Wall;
 use crate::model::watchdog::Await;
@@ -19,12 +19,17 @@ use crate::text::{shown, shown_bytes};
 use crate::watch::kind::FolderKind;
 use crate::watch::look;
 
+/// How long a folder is waited for that is not there, in milliseconds.
+const AWAY: i64 = 30_000;
+
 /// What a step came to.
 enum Came {
     /// It is done, or there was nothing to do; with the source's end, if it was about that.
     Done(Option<SourceEnd>),
     /// It failed, and may do better later.
     Failed(String),
+    /// Nothing can be said now, and it is nobody's fault: its folder is not there.
+    Later(String),
     /// The store cannot be read any more: the service ends.
     Unknown,
 }
@@ -36,24 +41,31 @@ pub(super) async fn advance(parts: &Parts, one: Unfinished) {
         let record = parts.writer.read("reading a job", || parts.store.record(one.job)).await;
         // It was forgotten, or queued again.
         let Some(Some(record)) = record else { return };
-        if record.finish != FinishState::Pending {
+        // It ended anew meanwhile, and is taken up again as what it is now.
+        if record.finish != FinishState::Pending || record.finish_step.as_deref() != Some(step.as_str()) {
             return;
         }
         let Some(folder) = parts.finish.folders.get(&record.folder) else {
+            give_back(parts, &record).await;
             let message = "its folder is not in the configuration any more".to_owned();
-            return fail_for_good(parts, Unfinished { step, ..one }, message).await;
+            return fail_for_good(parts, Unfinished { step, ..one }, record.state, message).await;
         };
-        let Some(due) = folder.plan.from(step, record.state) else {
-            return write(parts, &record, done(None, None)).await;
-        };
-        if due != step {
-            // What failed before was another step, of an earlier configuration.
-            tries = 0;
-            step = due;
+        let of = (record.state, step);
+        let due = folder.plan.from(step, record.state);
+        if due != Some(step) {
+            // Another configuration wanted it.
+            if step == FinishStep::Source {
+                give_back(parts, &record).await;
+            }
+            write(parts, &record, done(of, due, None)).await;
+            match due {
+                Some(next) => (step, tries) = (next, 0),
+                None => return,
+            }
+            continue;
         }
         if step == FinishStep::Hook && one.step != FinishStep::Hook {
-            let handed_on = done(Some(FinishStep::Hook), None);
-            write(parts, &record, handed_on).await;
+            // The other lane's.
             return parts.finish.committed();
         }
         let began = parts.clock.now().boot;
@@ -68,17 +80,24 @@ pub(super) async fn advance(parts: &Parts, one: Unfinished) {
             Came::Done(source) => {
                 let next = folder.plan.after(step, record.state);
                 tell_done(parts, folder, &record, step, source.as_ref(), now.boot.since(began));
-                write(parts, &record, done(next, source)).await;
+                write(parts, &record, done(of, next, source)).await;
                 match next {
                     Some(next) => (step, tries) = (next, 0),
                     None => return,
                 }
+            }
+            Came::Later(message) => {
+                let due = Wall(now.wall.0.saturating_add(AWAY));
+                let (state, step, error) = (FinishState::Pending, Some(step), Some(message));
+                return write(parts, &record, Progress { of, state, step, tries, due, error, source: None })
+                    .await;
             }
             Came::Failed(message) => {
                 tries += 1;
                 let again = finish::again_at(tries, now.wall);
                 tell_failed(folder, &record, step, tries, again, &message);
                 let progress = Progress {
+                    of,
                     state: if again.is_some() { FinishState::Pending } else { FinishState::Failed },
                     step: Some(step),
                     tries,
@@ -93,7 +112,7 @@ pub(super) async fn advance(parts: &Parts, one: Unfinished) {
 }
 
 /// Gives a step up.
-pub(super) async fn fail_for_good(parts: &Parts, one: Unfinished, message: String) {
+pub(super) async fn fail_for_good(parts: &Parts, one: Unfinished, state: State, message: String) {
     warn!(
         event = "finish-failed",
         job = one.job.0,
@@ -103,6 +122,7 @@ pub(super) async fn fail_for_good(parts: &Parts, one: Unfinished, message: Strin
         Code::FinishFailed.remedy()
     );
     let progress = Progress {
+        of: (state, one.step),
         state: FinishState::Failed,
         step: Some(one.step),
         tries: one.tries,
@@ -113,9 +133,9 @@ pub(super) async fn fail_for_good(parts: &Parts, one: Unfinished, message: Strin
     let _ = parts.writer.ask(Write::Finish { job: one.job, progress: Box::new(progress) }).await;
 }
 
-fn done(next: Option<FinishStep>, source: Option<SourceEnd>) -> Progress {
+fn done(of: (State, FinishStep), next: Option<FinishStep>, source: Option<SourceEnd>) -> Progress {
     let state = if next.is_some() { FinishState::Pending } else { FinishState::Done };
-    Progress { state, step: next, tries: 0, due: Wall(0), error: None, source }
+    Progress { of, state, step: next, tries: 0, due: Wall(0), error: None, source }
 }
 
 /// Writes it down, and has the path looked at where a source is out of the way: a new file may have waited for that.
@@ -129,11 +149,34 @@ async fn write(parts: &Parts, record: &Record, progress: Progress) {
     }
 }
 
+/// A crash may have left the source under its private name, and nobody moves or deletes it any more.
+async fn give_back(parts: &Parts, record: &Record) {
+    let (root, job, path) = (record.folder_path.clone(), record.id, record.relative_path.clone());
+    let whole = shown(&root.join(&path));
+    let here = parts.vitals.enter(whole.clone());
+    here.at(Await::Filing);
+    if let Ok(Err(error)) = spawn_blocking(move || putaway::give_back(&root, job, &path)).await {
+        let code = Code::FinishFailed.as_str();
+        warn!(
+            event = "finish-failed",
+            job = job.0,
+            path = whole,
+            code,
+            "its name is not given back: {error}"
+        );
+    }
+}
+
 /// Moves or deletes the source.
 async fn source(parts: &Parts, folder: &Folder, record: &Record) -> Came {
     if !record.present {
         // Another version lies there by now, and is its own job.
+        give_back(parts, record).await;
         return Came::Done(Some(SourceEnd::Stays));
+    }
+    let Some(known) = is_known_ground(parts, folder, record).await else { return Came::Unknown };
+    if !known && !parts.once {
+        return Came::Later("its folder is not there, or is not the one in which it lay".into());
     }
     let Some(version) = version_of(parts, record).await else { return Came::Unknown };
     let (root, fate) = (folder.path.clone(), folder.plan.fate(record.state).clone());
@@ -147,7 +190,9 @@ async fn source(parts: &Parts, folder: &Folder, record: &Record) -> Came {
         putaway::put_away(&root, &version, &fate, &is_open)
     });
     match put.await {
-        Ok(Ok(Put::Deleted | Put::Gone)) => Came::Done(Some(SourceEnd::Left { moved_to: None })),
+        Ok(Ok(Put::Deleted)) => Came::Done(Some(SourceEnd::Left { moved_to: None })),
+        // What is not mounted is not gone: the next scan decides.
+        Ok(Ok(Put::Gone)) => Came::Done(Some(SourceEnd::Stays)),
         Ok(Ok(Put::Moved(to))) => Came::Done(Some(SourceEnd::Left { moved_to: Some(to) })),
         Ok(Ok(Put::Changed)) => Came::Done(Some(SourceEnd::Stays)),
         Ok(Err(error)) => Came::Failed(error.to_string()),
@@ -156,6 +201,20 @@ async fn source(parts: &Parts, folder: &Folder, record: &Record) -> Came {
             Err(_) => Came::Unknown,
         },
     }
+}
+
+/// Whether the folder is the directory in which files were met before: an empty mount point has none of them. Nothing if
+/// the store cannot be read any more.
+async fn is_known_ground(parts: &Parts, folder: &Folder, record: &Record) -> Option<bool> {
+    let recorded = parts.writer.read("reading where files lay", || parts.store.places(record.folder)).await?;
+    let root = folder.path.clone();
+    let found = spawn_blocking(move || FolderKind::probe(&root)).await;
+    let Ok(Ok(kind)) = found else { return Some(false) };
+    let (now, then) = (kind.root, recorded.get(Path::new("")).map(|recorded| recorded.identity));
+    // Nothing is recorded before the first scan has ended: then the file was met in this very run.
+    Some(then.is_none_or(|then| {
+        now.identity == then || (now.made_up && now.identity.file_system == then.file_system)
+    }))
 }
 
 /// The version that a job is about, with the digests of what was sent; nothing if the store cannot be read any more.
@@ -253,7 +312,13 @@ fn tell_done(
             history("removed", None);
         }
         (FinishStep::Source, _) => {
-            info!(event = "kept", job, folder = name, path, "left where it is: another version lies there");
+            info!(
+                event = "kept",
+                job,
+                folder = name,
+                path,
+                "left as it is: another version lies there, or none"
+            );
             history("kept", None);
         }
         (FinishStep::Receipt, _) => {

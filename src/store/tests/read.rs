@@ -207,6 +207,7 @@ async fn a_record_tells_the_whole_story() {
     };
     let moved_to = Some("/srv/a/done/x.jsonl".into());
     let failed = Progress {
+        of: (State::Stored, FinishStep::Source),
         state: FinishState::Pending,
         step: Some(FinishStep::Hook),
         tries: 1,
@@ -220,7 +221,13 @@ async fn a_record_tells_the_whole_story() {
     let again = Unfinished { job: job.id, step: FinishStep::Hook, tries: 1 };
     assert_eq!(due(&[FinishStep::Hook], 9_000).await.unwrap(), [again]);
     assert_eq!(fixture.store.unfinished_later(Wall(9_000)).await.unwrap(), (1, None));
-    write(Progress { state: FinishState::Failed, source: None, ..failed.clone() }).await;
+    let hook = (State::Stored, FinishStep::Hook);
+    write(Progress { of: (State::Failed, FinishStep::Hook), state: FinishState::Done, ..failed.clone() })
+        .await;
+    write(Progress { of: (State::Stored, FinishStep::Receipt), state: FinishState::Done, ..failed.clone() })
+        .await;
+    // Those were of other ends.
+    write(Progress { of: hook, state: FinishState::Failed, source: None, ..failed.clone() }).await;
     assert_eq!(fixture.store.badly_finished(None).await.unwrap(), [job.id]);
     assert_eq!(fixture.store.badly_finished(Some(FolderId(99))).await.unwrap(), []);
     fixture.store.write(&Write::FinishAgain(job.id)).await.unwrap();
@@ -228,8 +235,15 @@ async fn a_record_tells_the_whole_story() {
     let record = fixture.store.record(job.id).await.unwrap().unwrap();
     assert_eq!((record.finish, record.finish_step.as_deref()), (FinishState::Pending, Some("hook")));
     assert_eq!((record.present, record.finish_error), (false, None));
-    let done =
-        Progress { state: FinishState::Done, step: None, tries: 0, due: Wall(0), error: None, source: None };
+    let done = Progress {
+        of: hook,
+        state: FinishState::Done,
+        step: None,
+        tries: 0,
+        due: Wall(0),
+        error: None,
+        source: None,
+    };
     write(done.clone()).await;
     // What comes late finds nothing to be finished any more.
     write(failed).await;
