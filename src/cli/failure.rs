@@ -32,7 +32,7 @@ pub(super) const FAILED: u8 = 1;
 /// `status` found no service.
 pub(super) const NO_SERVICE: u8 = 3;
 /// `EX_TEMPFAIL`.
-const TRY_LATER: u8 = 75;
+pub(super) const TRY_LATER: u8 = 75;
 /// `EX_CONFIG`.
 const CONFIG: u8 = 78;
 

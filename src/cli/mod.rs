@@ -10,15 +10,19 @@
 
 mod asking;
 mod at;
+mod backup;
 mod bump;
 mod cancel;
 mod check;
+mod export;
 mod failure;
 mod list;
 mod moment;
 mod online;
 mod output;
+mod packaging;
 mod pause;
+mod prune;
 mod rebuild;
 mod resolve;
 mod resume;
@@ -29,6 +33,7 @@ mod status;
 mod survey;
 mod table;
 mod target;
+mod wait;
 mod why;
 
 use std::path::PathBuf;
@@ -99,8 +104,20 @@ pub enum Command {
     Pause(pause::Arguments),
     /// Go on sending, and try at once whatever is on hold
     Resume(resume::Arguments),
+    /// Wait until files, or all that is there, have ended
+    Wait(wait::Arguments),
+    /// Print the ledger for other programs
+    Export(export::Arguments),
+    /// Forget jobs that ended long ago and whose files are gone
+    Prune(prune::Arguments),
+    /// Copy the store, also while the service runs
+    Backup(backup::Arguments),
     /// Make a new store in place of a damaged one, with all folders paused
     Rebuild(rebuild::Arguments),
+    /// Print the completions of a shell
+    Completions(packaging::Completions),
+    /// Print the manual page, or write all of them
+    Man(packaging::Manual),
 }
 
 impl Cli {
@@ -128,7 +145,13 @@ impl Cli {
             Command::Resolve(arguments) => resolve::run(common, &arguments).await,
             Command::Pause(arguments) => pause::run(common, &arguments).await,
             Command::Resume(arguments) => resume::run(common, &arguments).await,
+            Command::Wait(arguments) => wait::run(common, &arguments).await,
+            Command::Export(arguments) => export::run(common, &arguments).await,
+            Command::Prune(arguments) => prune::run(common, &arguments).await,
+            Command::Backup(arguments) => backup::run(common, &arguments).await,
             Command::Rebuild(arguments) => rebuild::run(common, &arguments).await,
+            Command::Completions(arguments) => packaging::completions(&arguments),
+            Command::Man(arguments) => packaging::manual(&arguments),
         }
     }
 }

@@ -55,6 +55,11 @@ impl Output {
         Ok(writeln!(self.writer)?)
     }
 
+    /// A text as it is.
+    pub(super) fn bytes(&mut self, text: &[u8]) -> Result<(), Failure> {
+        Ok(self.writer.write_all(text)?)
+    }
+
     /// All of it is on its way now.
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
         Ok(self.writer.flush()?)

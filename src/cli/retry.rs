@@ -23,6 +23,7 @@ Examples:
   upspool retry 17                              one job
   upspool retry /srv/drop/batch/report.jsonl    the file that lies there
   upspool retry --failed                        all that failed
+  upspool retry --force 17                      a stored file once more
   upspool retry --failed --folder batch --code network")]
 pub struct Arguments {
     /// Job numbers, or paths of files
@@ -31,6 +32,9 @@ pub struct Arguments {
     /// All failed jobs, and those whose receipt, move or hook failed
     #[arg(long)]
     failed: bool,
+    /// Send stored files again, each as a new job with a File of its own
+    #[arg(long, conflicts_with = "failed")]
+    force: bool,
     /// With --failed: only of this folder, by its name or path
     #[arg(long, requires = "failed", conflicts_with = "jobs", value_name = "FOLDER")]
     folder: Option<OsString>,
@@ -41,7 +45,8 @@ pub struct Arguments {
 
 pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     if !arguments.failed {
-        return ask_of_jobs(common, kind::RETRY, &arguments.jobs).await;
+        let kind = if arguments.force { kind::FORCE } else { kind::RETRY };
+        return ask_of_jobs(common, kind, &arguments.jobs).await;
     }
     let state_dir = at::state_dir(common)?;
     let store = at::store(&state_dir).await?;

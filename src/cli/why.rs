@@ -1,6 +1,6 @@
 //! `why`: one answer to «why is this file not uploaded?».
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -36,18 +36,7 @@ pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Fa
     let path = std::path::absolute(&arguments.path)
         .map_err(|error| Failure::said(format!("{}: {error}", shown(&arguments.path))))?;
     let path = super::target::plain(&path);
-    let state_dir = at::state_dir(common)?;
-    let why = match ask_why(&state_dir, &path).await {
-        Ok(why) => why,
-        Err(fault) => {
-            if let Some(pid) = Lock::holder(&state_dir) {
-                say(format!(
-                    "the service (process {pid}) does not say ({fault}); this is from the store and the folder"
-                ));
-            }
-            ourselves(common, &state_dir, &path).await?
-        }
-    };
+    let why = explain(common, &at::state_dir(common)?, &path).await?;
     let mut output = Output::new();
     if arguments.json {
         output.json(&why)?;
@@ -58,12 +47,23 @@ pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Fa
     Ok(if goes_on(&why) { 0 } else { FAILED })
 }
 
+/// Asks the running service, or the store and the folder.
+pub(super) async fn explain(common: &Common, state_dir: &Path, path: &Path) -> Result<Why, Failure> {
+    match ask_why(state_dir, path).await {
+        Ok(why) => Ok(why),
+        Err(fault) => {
+            if let Some(pid) = Lock::holder(state_dir) {
+                say(format!(
+                    "the service (process {pid}) does not say ({fault}); this is from the store and the folder"
+                ));
+            }
+            ourselves(common, state_dir, path).await
+        }
+    }
+}
+
 /// What can be said without a service: from the ledger, if there is one, and the folder.
-async fn ourselves(
-    common: &Common,
-    state_dir: &std::path::Path,
-    path: &std::path::Path,
-) -> Result<Why, Failure> {
+async fn ourselves(common: &Common, state_dir: &Path, path: &Path) -> Result<Why, Failure> {
     let config = at::configuration(common, None)?;
     let store = if state_dir.join(crate::store::DATABASE).exists() {
         Some(at::store(state_dir).await?)
@@ -100,7 +100,7 @@ fn print(output: &mut Output, why: &Why) -> Result<(), Failure> {
 }
 
 /// Whether the file is stored, or will be without anybody's doing.
-fn goes_on(why: &Why) -> bool {
+pub(super) fn goes_on(why: &Why) -> bool {
     !matches!(
         why.answer.as_str(),
         "not-covered"

@@ -39,6 +39,9 @@ pub struct Live {
     pub changing: Vec<LiveChanging>,
     /// How many have not settled.
     pub changing_count: u64,
+    /// Whether every folder was scanned once and nothing that was met waits to become a job.
+    #[serde(default)]
+    pub idle: bool,
 }
 
 /// Requests under way.
@@ -231,6 +234,7 @@ impl Engine {
             folders,
             changing: seen.changing.clone(),
             changing_count: seen.changing_count,
+            idle: self.parts.hints.is_idle(),
         }
     }
 }

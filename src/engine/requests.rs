@@ -4,15 +4,18 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
-use super::{Engine, REQUESTS_EVERY};
+use super::{Engine, Message, REQUESTS_EVERY};
 use crate::model::answer::FileId;
 use crate::model::board::{Ask, Event, Request, Resolution};
-use crate::model::job::{Code, Job, JobId, State};
+use crate::model::job::{Code, Job, JobId, State, Subject};
+use crate::model::time::Wall;
 use crate::model::watchdog::Await;
-use crate::store::{FinishState, Health, NewRequest, RequestRow, StoreError, Write};
-use crate::text::shown;
+use crate::store::{
+    Applied, Arrival, Candidate, FinishState, Health, NewRequest, Record, RequestRow, StoreError, Write,
+};
+use crate::text::{count, shown};
 
 /// Requests taken up in one go; the rest has its turn half a second later.
 const AT_ONCE: usize = 256;
@@ -33,6 +36,12 @@ pub mod kind {
     pub const RETRY: &str = "retry";
     /// See [`Ask::Cancel`](crate::model::board::Ask::Cancel).
     pub const CANCEL: &str = "cancel";
+    /// Ended jobs are forgotten; its argument is the time before which they ended, in milliseconds since 1970.
+    pub const PRUNE: &str = "prune";
+    /// All folders are scanned, and it is answered when that is over.
+    pub const SCAN: &str = "scan";
+    /// A stored file is sent again as a new job.
+    pub const FORCE: &str = "force";
     /// See [`Ask::Bump`](crate::model::board::Ask::Bump).
     pub const BUMP: &str = "bump";
     /// See [`Ask::Resolve`](crate::model::board::Ask::Resolve); its argument is [`written`](super::written).
@@ -68,9 +77,8 @@ impl Engine {
         }
         self.here.at(Await::Store);
         for row in rows {
-            let Some(instead) = self.instead_of_sending(&row).await else { return };
-            if let Some((done, text)) = instead {
-                self.answer(row.id, done, text);
+            let Some(taken) = self.take_apart(&row).await else { return };
+            if taken {
                 self.last_request = row.id;
                 continue;
             }
@@ -168,6 +176,115 @@ impl Engine {
         })
     }
 
+    /// Takes up what is no decision of the board's; false if it is one. None if the store cannot be read now.
+    async fn take_apart(&mut self, row: &RequestRow) -> Option<bool> {
+        match row.request.kind.as_str() {
+            kind::PRUNE => self.prune(row),
+            kind::SCAN => self.scan(row.id),
+            kind::FORCE => self.send_again(row).await?,
+            _ => match self.instead_of_sending(row).await? {
+                Some((done, text)) => self.answer(row.id, done, text),
+                None => return Some(false),
+            },
+        }
+        Some(true)
+    }
+
+    /// Forgets, beside everything else.
+    fn prune(&self, row: &RequestRow) {
+        let said = row.request.argument.as_deref().unwrap_or_default();
+        let Ok(before) = said.parse().map(Wall) else {
+            return self.answer(row.id, false, format!("the request says {said:?}"));
+        };
+        let (store, answer) = (self.parts.store.clone(), self.answering(row.id));
+        tokio::spawn(async move {
+            let mut forgotten = 0;
+            loop {
+                match store.prune(before).await {
+                    Ok(0) => return answer(true, format!("{} forgotten", count(forgotten, "job", "jobs"))),
+                    Ok(some) => forgotten += some,
+                    Err(fault) => {
+                        return answer(
+                            false,
+                            format!("{} forgotten, then: {fault}", count(forgotten, "job", "jobs")),
+                        );
+                    }
+                }
+            }
+        });
+    }
+
+    fn scan(&self, request: i64) {
+        let (scanned, answer) = (self.parts.hints.scan(), self.answering(request));
+        tokio::spawn(async move {
+            match scanned.await {
+                true => answer(true, "all folders are scanned".to_owned()),
+                // The service ends, and the next one answers.
+                false => {}
+            }
+        });
+    }
+
+    /// Makes a new job of a stored file. None if the store cannot be read now.
+    async fn send_again(&mut self, row: &RequestRow) -> Option<()> {
+        let Some(id) = row.request.job else {
+            self.answer(row.id, false, "the request names no job".into());
+            return Some(());
+        };
+        let store = self.parts.store.clone();
+        let record = self.read_soon(store.record(id)).await?;
+        let candidate = match record {
+            Some(record) if record.state == State::Stored && record.present => {
+                candidate_of(record, self.parts.clock.now().wall)
+            }
+            Some(record) if record.state == State::Stored => {
+                let why = "what lies at its path now is another version, or nothing";
+                self.answer(row.id, false, format!("job {} cannot be sent again: {why}", id.0));
+                return Some(());
+            }
+            Some(record) => {
+                let words =
+                    format!("job {} is {}; only what is stored is sent again by force", id.0, record.state);
+                self.answer(row.id, false, words);
+                return Some(());
+            }
+            None => {
+                self.answer(row.id, false, format!("there is no job {}", id.0));
+                return Some(());
+            }
+        };
+        let (done, answer) =
+            (self.parts.writer.ask(Write::Enqueue(Box::new(candidate))), self.answering(row.id));
+        let engine = self.sender.clone();
+        tokio::spawn(async move {
+            match done.await {
+                Ok(Applied::Enqueued { job, .. }) => {
+                    info!(
+                        event = "queued",
+                        job = job.id.0,
+                        "queued again by the operator: job {} has its File already",
+                        id.0
+                    );
+                    answer(true, format!("job {} is sent again as job {}", id.0, job.id.0));
+                    // The engine is gone only when the service ends; the row stays.
+                    let _ = engine.send(Message::Event(Event::Enqueued(*job))).await;
+                }
+                Ok(_) => answer(false, format!("job {} is not what lies at its path any more", id.0)),
+                Err(fault) => answer(false, fault.to_string()),
+            }
+        });
+        Some(())
+    }
+
+    /// Answers a request later.
+    fn answering(&self, request: i64) -> impl FnOnce(bool, String) + Send + 'static {
+        let (writer, clock) = (self.parts.writer.clone(), self.parts.clock.clone());
+        move |done, answer| {
+            let at = clock.now().wall;
+            writer.send(Write::Answer { request, at, done, answer });
+        }
+    }
+
     /// What a `retry` is answered that does not send the file again: only its end failed, or its source is not there. None
     /// if the store cannot be read now.
     async fn instead_of_sending(&mut self, row: &RequestRow) -> Option<Option<(bool, String)>> {
@@ -231,6 +348,29 @@ impl Engine {
             Ok(None) => Err(format!("there is no job {}", id.0)),
             Err(words) => Err(words),
         })
+    }
+}
+
+/// A job of the same version, whatever became of the one before.
+fn candidate_of(record: Record, now: Wall) -> Candidate {
+    Candidate {
+        subject: Subject {
+            folder: record.folder,
+            path: record.relative_path,
+            fingerprint: record.fingerprint,
+            filename: record.filename,
+            purpose: record.purpose,
+            mime_type: record.mime_type,
+            expires_after: record.expires_after,
+            account: record.account,
+        },
+        base_url: record.base_url,
+        project: record.project,
+        found_at: now,
+        arrival: Arrival::Queued,
+        warnings: Vec::new(),
+        replaces: Some(record.id),
+        over: None,
     }
 }
 

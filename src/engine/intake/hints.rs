@@ -25,8 +25,14 @@ pub struct Hints {
     pub(super) asks: mpsc::Sender<Ask>,
 }
 
-/// Somebody wants to know of a path.
-pub(super) type Ask = (FolderId, PathBuf, oneshot::Sender<Met>);
+/// What somebody wants of intake.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// To know of a path.
+    Met(FolderId, PathBuf, oneshot::Sender<Met>),
+    /// To be told when a scan of all folders, begun now, is over.
+    Scan(oneshot::Sender<()>),
+}
 
 /// What people are shown of folders.
 #[derive(Clone, Debug, Default)]
@@ -70,8 +76,15 @@ impl Hints {
     /// What is known of a path; nothing if there is no such folder, or the service ends.
     pub async fn met(&self, folder: FolderId, path: PathBuf) -> Option<Met> {
         let (answer, met) = oneshot::channel();
-        self.asks.send((folder, path, answer)).await.ok()?;
+        self.asks.send(Ask::Met(folder, path, answer)).await.ok()?;
         met.await.ok()
+    }
+
+    /// Has all folders scanned that are there. True when these scans are over; false if the service ends before.
+    pub fn scan(&self) -> impl Future<Output = bool> + Send + use<> {
+        let (answer, scanned) = oneshot::channel();
+        let asks = self.asks.clone();
+        async move { asks.send(Ask::Scan(answer)).await.is_ok() && scanned.await.is_ok() }
     }
 
     /// What people are shown.

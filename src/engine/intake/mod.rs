@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch as signal};
+use tokio::sync::{mpsc, oneshot, watch as signal};
 use tokio::task::JoinSet;
 use tracing::{debug, error, warn};
 
@@ -146,6 +146,8 @@ pub struct Intake {
     overflowed: HashSet<FolderKey>,
     /// Folders whose first scan of this run has not ended.
     unscanned: Vec<FolderKey>,
+    /// Who waits for scans, and for which.
+    scans: Vec<(HashMap<FolderKey, u64>, oneshot::Sender<()>)>,
     shown_at: Boot,
     here: Whereabouts,
 }
@@ -197,6 +199,7 @@ impl Intake {
             started: shown_at,
             overflowed: HashSet::new(),
             unscanned,
+            scans: Vec::new(),
             shown_at,
             here,
         };
@@ -237,12 +240,7 @@ impl Intake {
                     self.idle.send_replace(false);
                     self.owed.fetch_sub(1, Ordering::SeqCst);
                 }
-                Some((folder, path, answer)) = self.asks.recv() => {
-                    if let Some(met) = self.met(folder, &path) {
-                        // Who asked may have gone.
-                        let _ = answer.send(met);
-                    }
-                }
+                Some(ask) = self.asks.recv() => self.asked(ask),
                 Some(looked) = self.looks.join_next() => match looked {
                     Ok(looked) => self.looked(looked).await,
                     // Each look catches its own panic, so this is the end of the runtime.
@@ -292,6 +290,49 @@ impl Intake {
         }
     }
 
+    fn asked(&mut self, ask: Ask) {
+        match ask {
+            Ask::Met(folder, path, answer) => {
+                if let Some(met) = self.met(folder, &path) {
+                    // Who asked may have gone.
+                    let _ = answer.send(met);
+                }
+            }
+            Ask::Scan(answer) => {
+                let mut scans = HashMap::new();
+                for key in
+                    (0..self.parts.folders.len()).filter_map(|key| u32::try_from(key).ok()).map(FolderKey)
+                {
+                    // One that is away is scanned when it is back, which nobody waits for.
+                    if !self.is_missing(key)
+                        && let Some(generation) = self.parts.watch.rescan(key)
+                    {
+                        scans.insert(key, generation);
+                    }
+                }
+                self.scans.push((scans, answer));
+                self.tell_of_scans();
+            }
+        }
+    }
+
+    /// A scan is over that somebody may wait for; or will not be, for the folder is away.
+    pub(super) fn scan_ended(&mut self, folder: FolderKey, generation: u64) {
+        for (scans, _) in &mut self.scans {
+            if scans.get(&folder).is_some_and(|wanted| *wanted <= generation) {
+                scans.remove(&folder);
+            }
+        }
+        self.tell_of_scans();
+    }
+
+    fn tell_of_scans(&mut self) {
+        for (_, answer) in self.scans.extract_if(.., |(scans, _)| scans.is_empty()) {
+            // Who asked may have gone.
+            let _ = answer.send(());
+        }
+    }
+
     async fn scanned(&mut self, scanned: &Scanned) {
         let Some(folder) = self.folder(scanned.folder).cloned() else { return };
         let now = self.parts.clock.now();
@@ -301,6 +342,7 @@ impl Intake {
         }
         self.change_live(scanned.folder, |live| live.last_scan = Some(rfc3339(now.wall)));
         self.owe_absence(scanned);
+        self.scan_ended(scanned.folder, scanned.generation);
         // What cannot be read does not keep the rest waiting; a folder that went away meanwhile does.
         if !scanned.complete && scanned.unreadable_count == 0 {
             return;

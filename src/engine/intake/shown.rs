@@ -75,6 +75,16 @@ impl Intake {
             live.state = word.into();
             live.why = why;
         });
+        if matches!(state, FolderState::Missing { .. }) {
+            self.scan_ended(key, u64::MAX);
+        }
+    }
+
+    /// Whether a folder is away.
+    pub(super) fn is_missing(&self, key: FolderKey) -> bool {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = usize::try_from(key.0).ok().and_then(|index| seen.folders.get(index));
+        live.is_some_and(|live| live.state == "missing")
     }
 
     /// What is known of a path, for whoever asks why it is not uploaded.
