@@ -166,6 +166,7 @@ async fn serve(
     let rows = store.sync_folders(&names, clock.now().wall).await?;
     adopt::retarget(store, &config, &rows).await?;
     let open = store.load_open(clock.now()).await?;
+    let last = store.last_job().await?;
     let socket = status::bind(&config.store.state_dir).map_err(|source| Error::System {
         what: format!("cannot make the socket {}", status::SOCKET),
         source,
@@ -205,7 +206,12 @@ async fn serve(
     let engine = Engine::new(
         engine::Parts {
             board,
-            first: vec![Event::PartCaps(caps), Event::Folders(paused(&config, &rows)), Event::Resumed(open)],
+            first: vec![
+                Event::Began { last },
+                Event::PartCaps(caps),
+                Event::Folders(paused(&config, &rows)),
+                Event::Resumed(open),
+            ],
             clock: clock.clone(),
             store: store.clone(),
             writer: writer.clone(),

@@ -321,6 +321,7 @@ mod tests {
             (Await::Opening, 60, "opening the file"),
             (Await::Reading, 60, "reading the file"),
             (Await::Hashing, 60, "hashing the file"),
+            (Await::Examining, 60, "looking at what is in the file"),
             (Await::Comparing, 60, "comparing the file with what was sent"),
             (Await::Looking, 60, "looking at the file"),
             (Await::Connection, 20, "waiting for a connection"),

@@ -45,6 +45,16 @@ impl Store {
         Ok(jobs)
     }
 
+    /// The last job that there is; 0 if there is none.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn last_job(&self) -> Result<JobId> {
+        let last: Option<i64> =
+            sqlx::query_scalar("-- last_job\nSELECT max(id) FROM jobs").fetch_one(&self.reader).await?;
+        Ok(JobId(last.unwrap_or(0)))
+    }
+
     /// One job as the engine holds it.
     ///
     /// # Errors

@@ -77,6 +77,12 @@ pub struct OperationId(pub u64);
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// The last job that there was when the service started. Those after it are announced by [`Event::Enqueued`], in their
+    /// order, and a refill may be ahead of that.
+    Began {
+        /// None is 0.
+        last: JobId,
+    },
     /// The jobs that were open when the service started.
     Resumed(Vec<Job>),
     /// The answer to [`Effect::Refill`].
@@ -401,6 +407,8 @@ pub struct Board {
     links: HashMap<String, Link>,
     random: Random,
     stopping: bool,
+    /// The last job that was there at the start, or was announced since.
+    announced: JobId,
     /// When all that could start was last started: what came due since is still to be looked at.
     filled_at: Boot,
     effects: Vec<Effect>,
@@ -476,6 +484,7 @@ impl Board {
             links: HashMap::new(),
             random: Random(seed | 1),
             stopping: false,
+            announced: JobId(i64::MAX),
             filled_at: Boot(i64::MIN),
             effects: Vec::new(),
         }
@@ -489,13 +498,18 @@ impl Board {
                     self.tasks.insert(job.id, Task::resumed(job, now));
                 }
             }
+            Event::Began { last } => self.announced = last,
             Event::Refilled { line, jobs, more, next_due } => {
-                let known = |id: JobId| self.tasks.contains_key(&id);
+                // One that comes before it is announced may have ended by then, and would be begun again.
+                let known = |id: JobId| id > self.announced || self.tasks.contains_key(&id);
                 self.queue.refilled(line, jobs, more, next_due, known);
             }
-            // A refill may have brought it already.
-            Event::Enqueued(job) if self.tasks.contains_key(&job.id) => {}
-            Event::Enqueued(job) => self.queue.push(job),
+            Event::Enqueued(job) => {
+                self.announced = self.announced.max(job.id);
+                if !self.tasks.contains_key(&job.id) {
+                    self.queue.push(job);
+                }
+            }
             Event::Done(id, outcome) => self.finished(id, outcome, now),
             Event::Committed(id) => {
                 if let Some(task) = self.tasks.get_mut(&id) {

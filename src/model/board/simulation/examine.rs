@@ -296,6 +296,23 @@ fn what_was_looked_at_before_a_pause_is_looked_at_again() {
 }
 
 #[test]
+fn a_job_that_a_refill_brings_before_it_is_announced_is_begun_once() {
+    let mut world = world(1e8, REJECT);
+    world.boot();
+    all_folders(&mut world);
+    let id = world.add(0, 1000);
+    world.faulty.insert(id);
+    let job = world.rows[&id].clone();
+    let line = Line { folder: FolderId(0), lane: true };
+    world.apply(Event::Refilled { line, jobs: vec![job.clone()], more: false, next_due: None });
+    world.run(DAY);
+    assert_eq!(world.looks, 0, "it waits to be announced");
+    world.apply(Event::Enqueued(job));
+    world.run(DAY);
+    assert_eq!((world.looks, world.states()), (1, BTreeMap::from([(State::Failed, 1)])));
+}
+
+#[test]
 fn no_more_are_looked_at_than_will_be_sent_soon() {
     let mut world = World::new(1e6);
     for folder in 0..2 {

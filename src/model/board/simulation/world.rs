@@ -177,6 +177,7 @@ impl World {
         let folders: BTreeSet<FolderId> = self.rows.values().map(|job| job.subject.folder).collect();
         let open: Vec<Job> =
             self.rows.values().filter(|job| job.stage.session().is_some()).cloned().collect();
+        self.apply(Event::Began { last: self.rows.keys().copied().max().unwrap_or(JobId(0)) });
         self.apply(Event::PartCaps(self.caps.clone()));
         self.apply(Event::Resumed(open));
         self.apply(Event::Folders(folders.into_iter().map(|folder| (folder, false)).collect()));
