@@ -177,3 +177,22 @@ async fn an_md5_that_nobody_waits_for_stops() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn what_is_read_through_comes_in_order_until_the_rest_is_not_wanted() {
+    let directory = TempDir::new().unwrap();
+    let bytes = sample(3 * 1024 * 1024 + 5);
+    let source = Source::open(&write(&directory, "file", &bytes)).unwrap();
+    let all = source.read_through(1..bytes.len() as u64, Vec::new(), |read: &mut Vec<u8>, piece| {
+        read.extend_from_slice(piece);
+        true
+    });
+    assert_eq!(all.await.unwrap(), bytes[1..]);
+    let begun = source.read_through(0..bytes.len() as u64, Vec::new(), |read: &mut Vec<u8>, piece| {
+        read.extend_from_slice(piece);
+        read.len() < 1024 * 1024
+    });
+    assert_eq!(begun.await.unwrap(), bytes[..1024 * 1024]);
+    let longer = source.read_through(0..bytes.len() as u64 + 1, (), |(), _| true);
+    assert_eq!(longer.await, Err(SourceFailure::Changed));
+}
