@@ -154,7 +154,9 @@ impl Write {
     pub(super) fn words(&self) -> String {
         match self {
             Write::Step { from, step, .. } => match &**step {
-                Step::Stored { file, .. } => format!("{from} became {}", shown_bytes(file.0.as_bytes())),
+                Step::Stored { file, .. } | Step::Deduped { file, .. } => {
+                    format!("{from} became {}", shown_bytes(file.0.as_bytes()))
+                }
                 other => format!("{from} took {}", other.name()),
             },
             Write::Enqueue(candidate) => shown(&candidate.subject.path),

@@ -75,7 +75,8 @@ impl Board {
             let look = limits.look(&job.subject).filter(|_| !examined);
             look.is_some_and(|look| !look.dedupe || !under_way.contains(&likeness(&job.subject)))
         };
-        // It asks the server nothing, but what is looked at too early waits for ever with its place.
+        // It asks the server nothing, but while nothing may be asked there is no hurry. When a probe is due it goes on, since
+        // the probe may have to be one of these.
         let may = |job: &Job| self.gate_of(&job.subject.account, now.boot) != Gate::Shut;
         self.queue.next(lane, Turn::Looking, turn, may)
     }
