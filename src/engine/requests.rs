@@ -217,10 +217,9 @@ impl Engine {
     fn scan(&self, request: i64) {
         let (scanned, answer) = (self.parts.hints.scan(), self.answering(request));
         tokio::spawn(async move {
-            match scanned.await {
-                true => answer(true, "all folders are scanned".to_owned()),
-                // The service ends, and the next one answers.
-                false => {}
+            // If not, the service ends, and the next one answers.
+            if scanned.await {
+                answer(true, "all folders are scanned".to_owned());
             }
         });
     }

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod clocks;
+mod commands;
 mod examine;
 mod files;
 mod finish;
