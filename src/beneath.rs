@@ -16,7 +16,7 @@ pub enum Links {
     /// None: `ELOOP` for the last name, `ENOTDIR` for one on the way.
     #[default]
     None,
-    /// Those that stay in the folder: `ELOOP` where one leads out. Needs Linux 5.6; `ENOSYS` without.
+    /// Those that stay in the folder and are relative: `ELOOP` where one leads out. Needs `openat2`; without, none is followed.
     Beneath,
     /// All.
     Anywhere,
@@ -65,6 +65,7 @@ pub fn open_at(root: &OwnedFd, relative: &Path, flags: OFlags, links: Links) -> 
         },
         Links::Beneath => match resolve(root, relative, flags, ResolveFlags::empty()) {
             Err(Errno::XDEV) => Err(Errno::LOOP),
+            Err(Errno::NOSYS | Errno::NAMETOOLONG) => step_by_step(root, relative, flags),
             opened => opened,
         },
         Links::Anywhere => openat(root, relative, flags, Mode::empty()),

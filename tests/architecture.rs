@@ -37,8 +37,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "daemon",
         &[
-            "accounts", "logging", "config", "status", "engine", "hook", "api", "source", "store", "watch",
-            "model", "text", "clock",
+            "beneath", "accounts", "logging", "config", "status", "engine", "hook", "api", "source", "store",
+            "watch", "model", "text", "clock",
         ],
     ),
     (

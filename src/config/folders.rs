@@ -8,10 +8,10 @@ use super::checks;
 use super::fault::{Fault, Place, Warning};
 use super::globs::Patterns;
 use super::layers::{Places, nearest};
-use super::raw::{AutoOr, RawFolder, RawReceipt};
+use super::raw::{AutoOr, RawFolder, RawLinks, RawReceipt};
 use super::settings::{
-    Account, AfterFailure, AfterUpload, DEFAULT_ACCOUNT, Existing, FinishPlaces, Folder, PURPOSES, Preflight,
-    Receipt, Settle, Store, WatchMode,
+    Account, AfterFailure, AfterUpload, DEFAULT_ACCOUNT, Existing, FinishPlaces, Folder, FollowSymlinks,
+    PURPOSES, Preflight, Receipt, Settle, Store, WatchMode,
 };
 use super::units::Time;
 use super::validate::or;
@@ -46,6 +46,7 @@ pub(super) fn from_file(
         }
         let Some(path) = said.path.clone() else { continue };
         check_finish(&said, checksum, &place, faults, warnings);
+        check_links(&said, &place, faults, warnings);
         let places = FinishPlaces { on_stored: place("on_stored"), on_failed: place("on_failed") };
         let built = build(said, &path, place("path"), &place("purpose"), faults, warnings);
         folders.extend(built.map(|folder| Folder { finish_places: places, ..folder }));
@@ -124,6 +125,32 @@ fn check_finish(
                 .remedy("name the program by its whole path; no shell reads this"),
             );
         }
+    }
+}
+
+/// What following links may give away, and what it cannot go together with.
+fn check_links(
+    said: &RawFolder,
+    place: &dyn Fn(&str) -> Place,
+    faults: &mut Vec<Fault>,
+    warnings: &mut Vec<Warning>,
+) {
+    let key = "folder.follow_symlinks";
+    if matches!(said.follow_symlinks, None | Some(RawLinks::Inside(false))) {
+        return;
+    }
+    if matches!(said.follow_symlinks, Some(RawLinks::Anywhere(_))) {
+        let message = "who may write to this folder can have any file sent that the service may read";
+        let warning = Fault::new(place("follow_symlinks"), key, message);
+        warnings.push(Warning(warning.remedy("say true if the links lead to files in the folder")));
+    }
+    let keeps = said.after_upload.as_ref().is_none_or(|after| *after == AfterUpload::Keep)
+        && said.after_failure.as_ref().is_none_or(|after| *after == AfterFailure::Keep);
+    if !keeps {
+        let message =
+            "does not go with files that are moved or deleted: a link is not the file that was sent";
+        let fault = Fault::new(place("follow_symlinks"), key, message);
+        faults.push(fault.remedy("say false, or keep the files"));
     }
 }
 
@@ -273,7 +300,11 @@ fn build(
         include: patterns("include", said.include, &["**"])?,
         exclude: patterns("exclude", said.exclude, &[])?,
         hidden: said.hidden.unwrap_or(false),
-        follow_symlinks: said.follow_symlinks.unwrap_or(false),
+        follow_symlinks: match said.follow_symlinks {
+            Some(RawLinks::Inside(true)) => FollowSymlinks::Inside,
+            Some(RawLinks::Anywhere(_)) => FollowSymlinks::Anywhere,
+            Some(RawLinks::Inside(false)) | None => FollowSymlinks::No,
+        },
         existing: said.existing.unwrap_or(Existing::Auto),
         settle: match said.settle {
             Some(AutoOr::Is(Time(time))) => Settle::Quiet(time),

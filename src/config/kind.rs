@@ -15,6 +15,8 @@ pub(super) type TextCheck = fn(&str) -> Result<(), String>;
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     Bool,
+    /// True, false or this word.
+    BoolOr(&'static str),
     Text {
         check: TextCheck,
         example: &'static str,
@@ -62,7 +64,8 @@ impl Kind {
             return Ok(());
         }
         match (self, value) {
-            (Self::Bool, Value::Boolean(_)) => Ok(()),
+            (Self::Bool | Self::BoolOr(_), Value::Boolean(_)) => Ok(()),
+            (Self::BoolOr(word), Value::String(text)) if text == word => Ok(()),
             (Self::Text { check, .. }, Value::String(text)) => match check(text) {
                 _ if text.is_empty() => Err(self.wrong(value, "is empty")),
                 Err(why) => Err(self.wrong(value, &why)),
@@ -117,7 +120,7 @@ impl Kind {
     /// [`Kind::check`] to refuse.
     pub(super) fn read_text(&self, text: &str) -> Value {
         let parsed = match self {
-            Self::Bool => text.parse().ok().map(Value::Boolean),
+            Self::Bool | Self::BoolOr(_) => text.parse().ok().map(Value::Boolean),
             Self::Count { .. } | Self::Size { .. } => text.parse().ok().map(Value::Integer),
             Self::Texts { .. } | Self::TextTable | Self::Shape { .. } => Value::from_str(text).ok(),
             Self::Text { .. } | Self::Word(_) | Self::Time { .. } | Self::Rate => None,
@@ -163,6 +166,7 @@ impl Kind {
         let words = |words: &[&str]| words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>();
         let expected = match self {
             Self::Bool => "true or false".into(),
+            Self::BoolOr(word) => format!("true, false or \"{word}\""),
             Self::Text { .. } => "a text".into(),
             Self::Word(allowed) => format!("one of {}", words(allowed).join(", ")),
             Self::Count { min, max, .. } => format!("a whole number from {min} to {max}"),
@@ -183,7 +187,7 @@ impl Kind {
     fn example(&self) -> &'static str {
         match self {
             // What is allowed was listed whole.
-            Self::Bool | Self::Word(_) | Self::Shape { .. } => "",
+            Self::Bool | Self::BoolOr(_) | Self::Word(_) | Self::Shape { .. } => "",
             Self::Text { example, .. } | Self::Texts { example, .. } => example,
             Self::Count { .. } => "8",
             Self::Time { max, .. } if *max <= Duration::from_secs(3600) => "\"10s\"",

@@ -33,9 +33,9 @@ pub use fault::{Fault, Faults, Place, Warning};
 pub use globs::Patterns;
 pub use key::{ApiKey, KeyError, KeySource};
 pub use settings::{
-    Account, AfterFailure, AfterUpload, Auth, Config, DEFAULT_ACCOUNT, Existing, FinishPlaces, Folder, Log,
-    LogFormat, PURPOSES, PartSize, Preflight, Query, Receipt, Retry, Settle, Status, Store, Upload,
-    WatchMode,
+    Account, AfterFailure, AfterUpload, Auth, Config, DEFAULT_ACCOUNT, Existing, FinishPlaces, Folder,
+    FollowSymlinks, Log, LogFormat, PURPOSES, PartSize, Preflight, Query, Receipt, Retry, Settle, Status,
+    Store, Upload, WatchMode,
 };
 
 use layers::Places;

@@ -93,7 +93,7 @@ pub(super) struct RawFolder {
     pub(super) include: Option<Vec<String>>,
     pub(super) exclude: Option<Vec<String>>,
     pub(super) hidden: Option<bool>,
-    pub(super) follow_symlinks: Option<bool>,
+    pub(super) follow_symlinks: Option<RawLinks>,
     pub(super) existing: Option<Existing>,
     pub(super) settle: Option<AutoOr<Time>>,
     pub(super) mime_type: Option<String>,
@@ -120,6 +120,19 @@ pub(super) enum AutoOr<T> {
 pub(super) enum Auto {
     #[serde(rename = "auto")]
     Auto,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(untagged)]
+pub(super) enum RawLinks {
+    Inside(bool),
+    Anywhere(Anywhere),
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) enum Anywhere {
+    #[serde(rename = "anywhere")]
+    Anywhere,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -33,7 +33,6 @@ static LATER: &[Later] = &[
     later("store.keep_history", any, ""),
     later("status.listen", any, ""),
     later("status.token_file", any, ""),
-    later("folder.follow_symlinks", |v| v.as_bool() != Some(false), "false"),
 ];
 
 /// The keys of a table.
@@ -106,7 +105,7 @@ static FOLDER: &[Key] = &[
     key("include", globs(false)),
     key("exclude", globs(true)),
     key("hidden", Kind::Bool),
-    key("follow_symlinks", Kind::Bool),
+    key("follow_symlinks", Kind::BoolOr("anywhere")),
     key("existing", Kind::Word(&["auto", "upload", "skip"])),
     key("settle", Kind::Time { min: MILLI, max: DAY, auto: true }),
     key("mime_type", text(checks::mime_type, "\"text/jsonl\"")),

@@ -208,8 +208,8 @@ pub struct Folder {
     pub exclude: Patterns,
     /// Whether names that begin with a dot are taken.
     pub hidden: bool,
-    /// Whether symbolic links are followed.
-    pub follow_symlinks: bool,
+    /// Which symbolic links are followed.
+    pub follow_symlinks: FollowSymlinks,
     /// What becomes of files that lie there when the folder is first watched.
     pub existing: Existing,
     /// How long a file must be unchanged.
@@ -238,6 +238,18 @@ pub struct Folder {
     pub place: Place,
     /// Where the hooks were said.
     pub finish_places: FinishPlaces,
+}
+
+/// Which symbolic links below a folder are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FollowSymlinks {
+    /// None.
+    #[default]
+    No,
+    /// Those that lead to something in the folder.
+    Inside,
+    /// All.
+    Anywhere,
 }
 
 /// Where hooks were said.

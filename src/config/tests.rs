@@ -128,7 +128,7 @@ fn the_sample_has_every_key_and_each_is_as_it_may_be() {
     let later = Case::new(&uncommented(true));
     let faults = later.faults();
     assert!(faults.iter().all(|line| line.contains(": not yet supported; leave it out")), "{faults:#?}");
-    assert_eq!(faults.len(), 5, "{faults:#?}");
+    assert_eq!(faults.len(), 4, "{faults:#?}");
 
     let text = uncommented(true) + &uncommented(false);
     let said: BTreeSet<&str> =
@@ -314,6 +314,10 @@ fn every_fault_of_a_folder_is_one_line() {
             "7: folder.after_upload: done/../.. holds \"..\"; say a directory in the folder, as \"done\", or an absolute one",
         ),
         ("preflight = \"on\"", "4: folder.preflight: \"on\" is not one of \"off\", \"warn\", \"reject\""),
+        (
+            "follow_symlinks = \"all\"",
+            "4: folder.follow_symlinks: \"all\" is not true, false or \"anywhere\"",
+        ),
         ("dedupe = \"yes\"", "4: folder.dedupe: \"yes\" is not true or false"),
         (
             "[[folder]]\npath = \"/srv/other\"\npurpose = \"batch\"\non_stored = [\"x\"]",

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::beneath::Links;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::engine::finish::Finish;
@@ -80,6 +81,7 @@ pub(super) fn watch(
             id: row.id,
             name: folder.name.clone(),
             path: folder.path.clone(),
+            links: links_of(folder),
             purpose: folder.purpose.clone(),
             mime_type: folder.mime_type.clone(),
             expires_after: folder.expires_after.map(|life| life.as_secs()),
@@ -133,6 +135,15 @@ pub fn places(config: &Config, rows: &[FolderRow]) -> Result<Vec<Place>, Pattern
             })
         })
         .collect()
+}
+
+/// Which symbolic links in a folder are followed.
+pub fn links_of(folder: &config::Folder) -> Links {
+    match folder.follow_symlinks {
+        config::FollowSymlinks::No => Links::None,
+        config::FollowSymlinks::Inside => Links::Beneath,
+        config::FollowSymlinks::Anywhere => Links::Anywhere,
+    }
 }
 
 /// Directories that are not part of a folder even if they lie in it: the state, other folders, and whatever the service
@@ -211,6 +222,7 @@ pub fn spec_of(
         key,
         path: folder.path.clone(),
         recursive: folder.recursive,
+        links: links_of(folder),
         watch: match folder.watch {
             config::WatchMode::Auto => WatchMode::Auto,
             config::WatchMode::Events => WatchMode::Events,

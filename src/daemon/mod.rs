@@ -179,8 +179,9 @@ async fn serve(
     // Watching ends after the engine does: until then its end would be a fault.
     let unwatch = CancellationToken::new();
     let folders = rows.iter().map(|row| (row.id, row.path.clone())).collect();
-    let operations =
-        Arc::new(Operations::new(clients.clone(), folders, clock.clone(), store.clone(), writer.clone()));
+    let links = rows.iter().zip(&config.folders).map(|(row, folder)| (row.id, folders::links_of(folder)));
+    let operations = Operations::new(clients.clone(), folders, clock.clone(), store.clone(), writer.clone());
+    let operations = Arc::new(operations.following(links.collect()));
     let vitals = operations.vitals().clone();
     let finish = folders::finish(&config, &rows);
     let places = folders::places(&config, &rows)?;

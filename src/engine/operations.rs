@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::vitals::{self, Vitals};
 use super::{Message, errands, examine, search};
 use crate::api::{Client, NewUpload};
+use crate::beneath::Links;
 use crate::clock::Clock;
 use crate::model::answer::{FileId, PartId, UploadId};
 use crate::model::board::{Done, Event, Grant, OperationId, Outcome, Work};
@@ -36,6 +37,8 @@ pub struct Operations {
     folders: HashMap<FolderId, PathBuf>,
     /// Device and inode of each folder's directory when the service started.
     roots: HashMap<FolderId, (u64, u64)>,
+    /// Which symbolic links in a folder are followed; none in those that are not here.
+    links: HashMap<FolderId, Links>,
     clock: Clock,
     /// Tells which Files are the ledger's.
     pub(super) store: Store,
@@ -71,12 +74,23 @@ impl Operations {
             clients,
             folders,
             roots,
+            links: HashMap::new(),
             clock,
             store,
             writer,
             under_way: Mutex::default(),
             vitals: Arc::default(),
         }
+    }
+
+    /// The same, following these symbolic links in some folders.
+    #[must_use]
+    pub fn following(self, links: HashMap<FolderId, Links>) -> Operations {
+        Operations { links, ..self }
+    }
+
+    fn links_of(&self, folder: FolderId) -> Links {
+        self.links.get(&folder).copied().unwrap_or_default()
     }
 
     /// The client of an account.
@@ -247,11 +261,12 @@ impl Operations {
     /// Before complete: does anybody have the file open for writing? Where that cannot be told, the MD5 has to do.
     async fn nobody_writes(&self, subject: &Subject) -> Result<(), Failure> {
         let Some(root) = self.folders.get(&subject.folder).cloned() else { return Ok(()) };
+        let links = self.links_of(subject.folder);
         let (path, wall) = (subject.path.clone(), self.clock.now().wall);
         vitals::at(Await::Looking);
         let looked = spawn_blocking(move || {
             let kind = FolderKind::probe(&root).unwrap_or(FolderKind::UNKNOWN);
-            Ok(look(&root, &path, &kind, wall))
+            Ok(look(&root, &path, links, &kind, wall))
         });
         match flatten(looked.await)? {
             Observation::OpenForWriting(_) => {
@@ -280,9 +295,10 @@ impl Operations {
             let message = "its folder is not in the configuration any more".to_owned();
             return Err(Failure::Source(SourceFailure::Unreadable { message }));
         };
+        let links = self.links_of(subject.folder);
         let (path, known) = (subject.path.clone(), self.roots.get(&subject.folder).copied());
         vitals::at(Await::Opening);
-        let opened = spawn_blocking(move || match Source::open_beneath(&root, &path) {
+        let opened = spawn_blocking(move || match Source::open_beneath(&root, &path, links) {
             // An empty mount point says nothing of the files of what was mounted there.
             Err(SourceFailure::Missing) if identity(&root) != known => {
                 let message = "its folder is not the directory that it was: is it mounted?".to_owned();

@@ -175,7 +175,7 @@ impl Inquiry {
         let looked = spawn_blocking(move || {
             let considered = consider(&spec, &relative, &|| clock.now());
             considered.map(|(considered, kind)| {
-                let seen = look_through(&considered, &spec.path, &relative, &kind, clock.now());
+                let seen = look_through(&considered, &spec, &relative, &kind, clock.now());
                 (considered, seen)
             })
         });
@@ -281,7 +281,7 @@ fn lies_of(considered: Considered) -> Lies {
 /// A look at a file that is taken, or that a job may be about although no rule takes it any more.
 fn look_through(
     considered: &Considered,
-    root: &Path,
+    spec: &FolderSpec,
     relative: &Path,
     kind: &FolderKind,
     now: Now,
@@ -290,7 +290,7 @@ fn look_through(
     if !matches!(considered, Considered::File(_) | Considered::Ignored(_)) {
         return None;
     }
-    let seen = look(root, relative, kind, now.wall);
+    let seen = look(&spec.path, relative, spec.links, kind, now.wall);
     match &seen {
         Observation::Glimpsed(look)
         | Observation::Present { look, .. }

@@ -54,15 +54,11 @@ impl Source {
         Source::at(Place::Path(path.to_owned()))
     }
 
-    /// Opens the file at `path` even through a symbolic link, for folders that say `follow_symlinks`. Blocks.
-    pub fn open_following(path: &Path) -> Result<Source, SourceFailure> {
-        Source::at(Place::Following(path.to_owned()))
-    }
-
-    /// Opens the file at `relative` below the directory `root`, and nothing that a symbolic link on the way from
-    /// `root` leads to: a directory that was swapped for a link after the scan opens no file outside the folder. Blocks.
-    pub fn open_beneath(root: &Path, relative: &Path) -> Result<Source, SourceFailure> {
-        Source::at(Place::Beneath(root.to_owned(), relative.to_owned()))
+    /// Opens the file at `relative` below the directory `root`, and nothing that another symbolic link on the way from
+    /// `root` leads to than `links` allows: a directory that was swapped for a link after the scan opens no file outside the
+    /// folder. Blocks.
+    pub fn open_beneath(root: &Path, relative: &Path, links: Links) -> Result<Source, SourceFailure> {
+        Source::at(Place::Beneath(root.to_owned(), relative.to_owned(), links))
     }
 
     fn at(place: Place) -> Result<Source, SourceFailure> {
@@ -120,8 +116,7 @@ impl Source {
 #[derive(Debug)]
 enum Place {
     Path(PathBuf),
-    Following(PathBuf),
-    Beneath(PathBuf, PathBuf),
+    Beneath(PathBuf, PathBuf, Links),
 }
 
 impl Place {
@@ -129,8 +124,7 @@ impl Place {
         let flags = flags | OFlags::CLOEXEC;
         match self {
             Place::Path(path) => openat(CWD, path, flags | OFlags::NOFOLLOW, Mode::empty()),
-            Place::Following(path) => openat(CWD, path, flags, Mode::empty()),
-            Place::Beneath(root, relative) => beneath::open(root, relative, flags, Links::None),
+            Place::Beneath(root, relative, links) => beneath::open(root, relative, flags, *links),
         }
     }
 

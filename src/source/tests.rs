@@ -43,7 +43,10 @@ fn only_a_regular_file_is_opened() {
     assert_eq!(failure(directory.path()), SourceFailure::NotAFile);
     assert_eq!(failure(&directory.path().join("none")), SourceFailure::Missing);
     assert_eq!(failure(&file.join("below-a-file")), SourceFailure::Missing);
-    assert_eq!(Source::open_following(&link).unwrap().fingerprint().bytes, 5);
+    let (root, name) = (link.parent().unwrap(), Path::new(link.file_name().unwrap()));
+    let followed = |links| Source::open_beneath(root, name, links).map(|source| source.fingerprint().bytes);
+    assert_eq!(followed(Links::Anywhere), Ok(5));
+    assert_eq!(followed(Links::None), Err(SourceFailure::NotAFile));
 }
 
 #[test]
@@ -53,18 +56,18 @@ fn a_directory_swapped_for_a_link_opens_nothing_outside_the_folder() {
     let folder = TempDir::new().unwrap();
     fs::create_dir_all(folder.path().join("a/b")).unwrap();
     fs::write(folder.path().join("a/b/file"), b"bytes").unwrap();
-    let source = Source::open_beneath(folder.path(), Path::new("a/b/file")).unwrap();
+    let source = Source::open_beneath(folder.path(), Path::new("a/b/file"), Links::None).unwrap();
     assert_eq!(source.still(), Ok(Still::Same));
 
     fs::rename(folder.path().join("a"), folder.path().join("old")).unwrap();
     fs::create_dir(folder.path().join("a")).unwrap();
     symlink(outside.path(), folder.path().join("a/b")).unwrap();
 
-    let again = Source::open_beneath(folder.path(), Path::new("a/b/file"));
+    let again = Source::open_beneath(folder.path(), Path::new("a/b/file"), Links::None);
     assert_eq!(again.unwrap_err(), SourceFailure::Missing);
     assert_eq!(source.still(), Err(SourceFailure::Missing));
     for path in ["../file", "/etc/passwd", ""] {
-        let other = Source::open_beneath(folder.path(), Path::new(path));
+        let other = Source::open_beneath(folder.path(), Path::new(path), Links::None);
         assert_eq!(other.unwrap_err(), SourceFailure::Missing, "{path}");
     }
 }

@@ -1,13 +1,11 @@
 //! One look at one file: what it is like, and whether anybody has it open for writing.
 
-use std::ffi::OsStr;
 use std::fs::{File, Metadata};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, statat};
+use rustix::fs::{FileType, OFlags, Stat, fstat};
 use rustix::io::Errno;
 
 use super::kind::FolderKind;
@@ -19,19 +17,21 @@ use crate::model::time::Wall;
 
 /// Looks at the file `relative` below the folder `root`, at the time `now`. Blocks.
 ///
-/// No symbolic link is followed below the root, and nothing but a regular file is ever opened.
-pub fn look(root: &Path, relative: &Path, kind: &FolderKind, now: Wall) -> Observation {
-    let (directory, name) = match directory_of(root, relative) {
-        Ok(found) => found,
-        Err(seen) => return seen,
+/// No other symbolic link is followed below the root than `links` allows, and nothing but a regular file is ever opened.
+pub fn look(root: &Path, relative: &Path, links: Links, kind: &FolderKind, now: Wall) -> Observation {
+    // That the folder itself cannot be opened says nothing about the files in it.
+    let root = match beneath::root_of(root) {
+        Ok(root) => root,
+        Err(errno) => return Observation::Unknown(format!("folder: {errno}")),
     };
     // Asked by name first: to open a FIFO or a device would be noticed at its other end.
-    let stat = match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+    let stat = match beneath::open_at(&root, relative, OFlags::PATH, links).and_then(|there| fstat(&there)) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => stat,
         Ok(_) => return Observation::Absent,
         Err(errno) => return absent_or_unknown(errno),
     };
-    match open(&directory, name) {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    match beneath::open_at(&root, relative, flags, links).map(File::from) {
         Ok(file) => look_at(&file, kind, now),
         Err(Errno::ACCESS | Errno::PERM) => Observation::Unreadable(look_of_stat(&stat, kind, now)),
         // Somebody, as Samba does for its clients, holds a write lease on it.
@@ -57,20 +57,6 @@ fn look_at(file: &File, kind: &FolderKind, now: Wall) -> Observation {
         }
         Err(error) => Observation::Unknown(error.to_string()),
     }
-}
-
-/// Opens the directory that a file lies in, and says the file's name in it.
-fn directory_of<'path>(root: &Path, relative: &'path Path) -> Result<(OwnedFd, &'path OsStr), Observation> {
-    // That the folder itself cannot be opened says nothing about the files in it.
-    let root = beneath::root_of(root).map_err(|errno| Observation::Unknown(format!("folder: {errno}")))?;
-    let name = relative.file_name().ok_or(Observation::Absent)?;
-    let directory = beneath::directory_at(root, relative.parent().unwrap_or(Path::new("")), Links::None);
-    Ok((directory.map_err(absent_or_unknown)?, name))
-}
-
-fn open(directory: &OwnedFd, name: &OsStr) -> Result<File, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    openat(directory, name, flags, Mode::empty()).map(File::from)
 }
 
 fn absent_or_unknown(errno: Errno) -> Observation {
@@ -137,11 +123,11 @@ mod tests {
         let writer = File::create(&path).unwrap();
         let now = wall(&path);
         let relative = Path::new("sub/file");
-        let Observation::OpenForWriting(look_1) = look(root, relative, &kind(root), now) else {
+        let Observation::OpenForWriting(look_1) = look(root, relative, Links::None, &kind(root), now) else {
             panic!("it is open for writing")
         };
         drop(writer);
-        let seen = look(root, relative, &kind(root), now);
+        let seen = look(root, relative, Links::None, &kind(root), now);
         assert_eq!(seen, Observation::Present { look: look_1, tested: true });
         let age = look_1.unchanged_for.unwrap();
         assert!(age > Duration::from_secs(3) && age <= Duration::from_secs(5), "{age:?}");
@@ -149,10 +135,10 @@ mod tests {
         let untestable = FolderKind { lease: false, local_times: false, ..kind(root) };
         let look_2 = Look { unchanged_for: None, ..look_1 };
         assert_eq!(
-            look(root, relative, &untestable, now),
+            look(root, relative, Links::None, &untestable, now),
             Observation::Present { look: look_2, tested: false }
         );
-        let before = look(root, relative, &kind(root), Wall(0));
+        let before = look(root, relative, Links::None, &kind(root), Wall(0));
         assert_eq!(
             before,
             Observation::Present { look: look_2, tested: true },
@@ -171,7 +157,8 @@ mod tests {
         symlink("link", root.join("loop")).unwrap();
         fs::create_dir(root.join("directory")).unwrap();
         fs::write(root.join("file"), "").unwrap();
-        rustix::fs::mknodat(rustix::fs::CWD, root.join("fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, root.join("fifo"), FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+            .unwrap();
         let socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
         for name in [
             "link",
@@ -188,7 +175,11 @@ mod tests {
             "../x",
             "directory/../../x",
         ] {
-            assert_eq!(look(root, Path::new(name), &kind(root), Wall(0)), Observation::Absent, "{name:?}");
+            assert_eq!(
+                look(root, Path::new(name), Links::None, &kind(root), Wall(0)),
+                Observation::Absent,
+                "{name:?}"
+            );
         }
         drop(socket);
     }
@@ -196,7 +187,13 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_there_says_nothing_of_its_files() {
         let folder = tempfile::tempdir().unwrap();
-        let seen = look(&folder.path().join("unmounted"), Path::new("file"), &kind(folder.path()), Wall(0));
+        let seen = look(
+            &folder.path().join("unmounted"),
+            Path::new("file"),
+            Links::None,
+            &kind(folder.path()),
+            Wall(0),
+        );
         assert!(matches!(seen, Observation::Unknown(_)), "{seen:?}");
     }
 
@@ -210,7 +207,7 @@ mod tests {
             // Root reads everything: nothing can be shown here.
             return;
         }
-        let seen = look(folder.path(), Path::new("file"), &kind(folder.path()), wall(&path));
+        let seen = look(folder.path(), Path::new("file"), Links::None, &kind(folder.path()), wall(&path));
         assert!(matches!(
             seen,
             Observation::Unreadable(Look { fingerprint: Fingerprint { bytes: 1, .. }, .. })
@@ -224,7 +221,7 @@ mod tests {
         fs::write(folder.path().join("real/file"), "").unwrap();
         symlink("real", folder.path().join("current")).unwrap();
         let root = folder.path().join("current");
-        let seen = look(&root, Path::new("file"), &kind(&root), Wall(0));
+        let seen = look(&root, Path::new("file"), Links::None, &kind(&root), Wall(0));
         assert!(matches!(seen, Observation::Present { .. }), "{seen:?}");
     }
 }

@@ -41,6 +41,7 @@ use self::kind::FolderKind;
 pub use self::look::look;
 pub use self::presence::{Met, meet, standings};
 pub use self::scan::{Considered, Survey, consider, survey};
+use crate::beneath::Links;
 use crate::model::file::Look;
 use crate::model::settle::FolderKey;
 use crate::model::time::Now;
@@ -57,6 +58,8 @@ pub struct FolderSpec {
     pub path: PathBuf,
     /// Whether directories in it are part of it.
     pub recursive: bool,
+    /// Which symbolic links in it are followed. Of what changes behind one no event tells.
+    pub links: Links,
     /// How it is to be watched.
     pub watch: WatchMode,
     /// How often it is scanned where events cannot be had.
@@ -120,7 +123,7 @@ pub struct Scanned {
     pub directories: u64,
     /// Files and directories that the rules ignore; of a directory's contents nothing is counted.
     pub ignored: u64,
-    /// Symbolic links, FIFOs, sockets and devices, which are never taken.
+    /// FIFOs, sockets, devices, and symbolic links that are not followed; none of them is taken.
     pub others: u64,
     /// What could not be read, with what the system said; at most 100.
     pub unreadable: Vec<(PathBuf, String)>,

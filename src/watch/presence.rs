@@ -25,14 +25,19 @@ pub enum Met {
 
 /// What lies at each of `paths` below the folder `root`; nothing if the folder cannot be opened. No file is opened for
 /// reading, so that no writer is disturbed.
-pub fn meet(root: &Path, paths: &[PathBuf]) -> Option<Vec<Met>> {
+pub fn meet(root: &Path, paths: &[PathBuf], links: Links) -> Option<Vec<Met>> {
     let root = beneath::root_of(root).ok()?;
-    let meet = |path: &PathBuf| match beneath::open_at(&root, path, OFlags::PATH, Links::None) {
+    let there = |path: &PathBuf, links| beneath::open_at(&root, path, OFlags::PATH, links);
+    let meet = |path: &PathBuf| match there(path, links) {
         Ok(found) => match File::from(found).metadata() {
             Ok(metadata) if metadata.is_file() => Met::File(Fingerprint::of(&metadata)),
             Ok(_) => Met::Nothing,
             Err(_) => Met::Unknown,
         },
+        // A link that leads to nothing now: what it leads to may lie on another disk.
+        Err(_) if links != Links::None && !matches!(there(path, Links::None), Err(Errno::NOENT)) => {
+            Met::Unknown
+        }
         // The last two: where a file or a directory was, there is now something else.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Met::Nothing,
         Err(_) => Met::Unknown,

@@ -1,12 +1,14 @@
 //! Walks a folder, or a part of it, and says what lies there. Blocks.
 
 use std::collections::{BTreeSet, HashSet};
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, OFlags, StatxAttributes, StatxFlags, statx};
+use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 use walkdir::{DirEntry, WalkDir};
 
@@ -14,6 +16,7 @@ use super::FolderSpec;
 use super::ignore::{Rule, Verdict};
 use super::kind::FolderKind;
 use super::look::look_of;
+use crate::beneath::{self, Links};
 use crate::model::file::Look;
 use crate::model::time::Now;
 
@@ -26,6 +29,10 @@ pub(super) const BATCH: usize = 512;
 /// So many directories are named that cannot be read, or that are mounts; the rest is only counted.
 pub(super) const MOST_NAMED: usize = 100;
 
+/// So many links to directories are followed in one walk: directories that link each other would make the walk as long as
+/// whoever writes to the folder likes.
+const MOST_LINKS: usize = 10_000;
+
 /// What a walk found, its files aside.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -34,8 +41,10 @@ pub(super) struct Found {
     pub(super) directories: u64,
     /// Files and directories that the rules ignore.
     pub(super) ignored: u64,
-    /// Symbolic links, FIFOs, sockets and devices.
+    /// Symbolic links that are not followed, FIFOs, sockets and devices.
     pub(super) others: u64,
+    /// Links to directories that were met.
+    links: usize,
     pub(super) unreadable: Vec<(PathBuf, String)>,
     pub(super) unreadable_count: u64,
     /// Mounts in the folder, with their devices. At most [`MOST_NAMED`].
@@ -103,11 +112,12 @@ impl Walk<'_> {
     pub(super) fn below(&self, start: &Path, deliver: &mut dyn FnMut(Batch) -> bool) -> Found {
         let spec = self.spec;
         let excluded = Excluded::of(spec);
+        let follows = spec.links != Links::None;
         let mut found = Found::default();
         let mut batch = Batch::new();
         let mut entries = WalkDir::new(spec.path.join(start))
-            .follow_links(false)
-            .follow_root_links(start.as_os_str().is_empty())
+            .follow_links(follows)
+            .follow_root_links(follows || start.as_os_str().is_empty())
             .max_depth(if spec.recursive { usize::MAX } else { 1 })
             .into_iter();
         while let Some(entry) = entries.next() {
@@ -134,13 +144,18 @@ impl Walk<'_> {
             } else if spec.rules.judge_last(relative, false) != Verdict::Taken {
                 found.ignored += 1;
             } else {
-                match entry.metadata() {
-                    Ok(metadata) => {
+                let metadata = match follows {
+                    true => Ok(self.through_links(relative, &excluded)),
+                    false => entry.metadata().map(Some),
+                };
+                match metadata {
+                    Ok(Some(metadata)) => {
                         found.files += 1;
                         found.bytes += metadata.size();
                         let look = look_of(&metadata, self.kind, (self.now)().wall);
                         batch.push((relative.to_path_buf(), look));
                     }
+                    Ok(None) => found.others += 1,
                     Err(error) => found.failed(&error, &spec.path, start),
                 }
                 if batch.len() >= BATCH && !deliver(std::mem::take(&mut batch)) {
@@ -153,6 +168,15 @@ impl Walk<'_> {
         found
     }
 
+    /// What lies at a path, through links that are followed; nothing for one that leads out of the folder if it may not, or
+    /// into what is not part of the folder.
+    fn through_links(&self, relative: &Path, excluded: &Excluded) -> Option<Metadata> {
+        let there = File::from(beneath::open(&self.spec.path, relative, OFlags::PATH, self.spec.links).ok()?);
+        // Where it lies in truth: by way of a link it may be met under any name.
+        let real = std::fs::read_link(format!("/proc/self/fd/{}", there.as_raw_fd())).ok()?;
+        (!excluded.paths.iter().any(|path| real.starts_with(path))).then(|| there.metadata().ok()).flatten()
+    }
+
     /// Whether to go into a directory.
     fn enters(&self, entry: &DirEntry, relative: &Path, excluded: &Excluded, found: &mut Found) -> bool {
         if entry.depth() == 0 {
@@ -162,6 +186,17 @@ impl Walk<'_> {
         if self.spec.rules.judge_last(relative, true) != Verdict::Taken {
             found.ignored += 1;
             return false;
+        }
+        if entry.path_is_symlink() {
+            found.links += 1;
+            if found.links > MOST_LINKS {
+                found.unreadable(relative, format!("more than {MOST_LINKS} links lead to directories"));
+                return false;
+            }
+            if self.through_links(relative, excluded).is_none() {
+                found.others += 1;
+                return false;
+            }
         }
         if let Ok(metadata) = entry.metadata() {
             if excluded.is(metadata.dev(), metadata.ino()) {
@@ -193,7 +228,11 @@ impl Walk<'_> {
     /// What a path is to the folder: what lies there, and what the rules say of it.
     fn consider(&self, relative: &Path, excluded: &Excluded) -> Considered {
         let metadata = match std::fs::symlink_metadata(self.spec.path.join(relative)) {
-            Ok(metadata) => metadata,
+            Ok(metadata) if self.spec.links == Links::None => metadata,
+            Ok(_) => match self.through_links(relative, excluded) {
+                Some(metadata) => metadata,
+                None => return Considered::Other("a symbolic link that is not followed"),
+            },
             Err(error) => return Considered::Unseen(error),
         };
         let is_directory = metadata.is_dir();
@@ -264,13 +303,23 @@ impl Found {
             self.root_error = Some(said);
             return;
         }
-        // It was deleted since its name was read.
+        // It was deleted since its name was read, or is a link that leads to nothing.
         if error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) {
             return;
         }
+        // A link that leads to itself, or to a directory that it lies in.
+        let own = error.io_error().and_then(Errno::from_io_error) == Some(Errno::LOOP);
+        if own || error.loop_ancestor().is_some() {
+            self.others += 1;
+            return;
+        }
+        let path = error.path().and_then(|path| path.strip_prefix(root).ok()).unwrap_or(start);
+        self.unreadable(path, said);
+    }
+
+    fn unreadable(&mut self, path: &Path, said: String) {
         self.unreadable_count += 1;
         if self.unreadable.len() < MOST_NAMED {
-            let path = error.path().and_then(|path| path.strip_prefix(root).ok()).unwrap_or(start);
             self.unreadable.push((path.to_path_buf(), said));
         }
     }
@@ -278,21 +327,28 @@ impl Found {
 
 /// Directories that are not part of the folder although they lie in it, by device and inode, so that another name for
 /// the same directory does not matter.
-struct Excluded(HashSet<(u64, u64)>);
+struct Excluded {
+    identities: HashSet<(u64, u64)>,
+    /// Where they lie, without links.
+    paths: Vec<PathBuf>,
+}
 
 impl Excluded {
     fn of(spec: &FolderSpec) -> Excluded {
         let identities = spec.excluded.iter().filter_map(|path| std::fs::metadata(path).ok());
-        Excluded(identities.map(|metadata| (metadata.dev(), metadata.ino())).collect())
+        Excluded {
+            identities: identities.map(|metadata| (metadata.dev(), metadata.ino())).collect(),
+            paths: spec.excluded.iter().filter_map(|path| path.canonicalize().ok()).collect(),
+        }
     }
 
     fn is(&self, device: u64, inode: u64) -> bool {
-        self.0.contains(&(device, inode))
+        self.identities.contains(&(device, inode))
     }
 
     /// Whether a path, or a directory on the way to it, is one of these.
     fn holds(&self, root: &Path, relative: &Path) -> bool {
-        !self.0.is_empty()
+        !self.identities.is_empty()
             && relative.ancestors().filter(|path| !path.as_os_str().is_empty()).any(|path| {
                 std::fs::symlink_metadata(root.join(path))
                     .is_ok_and(|metadata| self.is(metadata.dev(), metadata.ino()))

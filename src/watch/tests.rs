@@ -33,6 +33,7 @@ fn spec(path: &Path) -> FolderSpec {
         key: KEY,
         path: path.to_path_buf(),
         recursive: true,
+        links: Links::None,
         watch: WatchMode::Events,
         poll_interval: Duration::from_millis(50),
         rescan_interval: NEVER,
@@ -315,7 +316,7 @@ async fn no_file_is_opened_by_a_scan_and_no_fifo_by_a_look() {
 
     let told = Told::ready(spec(root)).await;
     for name in ["fifo", "file"] {
-        let _ = look(root, Path::new(name), &told.watch.kind(KEY), clock()().wall);
+        let _ = look(root, Path::new(name), Links::None, &told.watch.kind(KEY), clock()().wall);
     }
     told.stop().await;
     File::open(root.join("sentinel")).unwrap();
@@ -498,7 +499,7 @@ async fn a_file_that_is_written_slowly_settles_once_and_whole() {
             for (folder, path) in settle.due(now().boot, 64) {
                 let (root, now) = (root.clone(), now.clone());
                 let looked = tokio::task::spawn_blocking(move || {
-                    let seen = look(&root, &path, &kind, now().wall);
+                    let seen = look(&root, &path, Links::None, &kind, now().wall);
                     (path, seen)
                 });
                 let (path, seen) = looked.await.unwrap();

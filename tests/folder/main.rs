@@ -10,6 +10,7 @@ mod actor;
 #[expect(dead_code, reason = "the tests of the service use the rest")]
 mod harness;
 mod identity;
+mod links;
 mod model;
 #[path = "../store_faults/mount.rs"]
 #[expect(dead_code, reason = "the tests of the store use the rest")]

@@ -7,6 +7,7 @@ use tokio::task::spawn_blocking;
 use tracing::{debug, info, warn};
 
 use super::{Folder, Parts, told};
+use crate::beneath::Links;
 use crate::hook;
 use crate::model::finish::{self, FinishStep, Plan};
 use crate::model::job::{Code, JobId, State};
@@ -185,8 +186,9 @@ async fn source(parts: &Parts, folder: &Folder, record: &Record) -> Came {
     let wall = parts.clock.now().wall;
     let put = spawn_blocking(move || {
         let kind = FolderKind::probe(&root).unwrap_or(FolderKind::UNKNOWN);
-        let is_open =
-            |private: &Path| matches!(look(&root, private, &kind, wall), Observation::OpenForWriting(_));
+        let is_open = |private: &Path| {
+            matches!(look(&root, private, Links::None, &kind, wall), Observation::OpenForWriting(_))
+        };
         putaway::put_away(&root, &version, &fate, &is_open)
     });
     match put.await {

@@ -222,8 +222,8 @@ impl Pass {
             return Some(None);
         }
         let paths: Vec<PathBuf> = rows.iter().map(|row| row.path.clone()).collect();
-        let root = self.folder.path.clone();
-        let met = self.blocking(move || meet(&root, &paths)).await?;
+        let (root, links) = (self.folder.path.clone(), self.folder.links);
+        let met = self.blocking(move || meet(&root, &paths, links)).await?;
         self.here.got_on();
         Some(met.map(|met| (rows, met)))
     }

@@ -8,6 +8,7 @@ use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use super::{Folder, Intake};
+use crate::beneath::Links;
 use crate::engine::Message;
 use crate::engine::finish::remove_receipts;
 use crate::engine::vitals::Whereabouts;
@@ -133,7 +134,7 @@ impl Intake {
 
     /// Reads a file that looks different from its row, beside everything else: it may be 8 GiB.
     fn compare(&mut self, key: FolderKey, folder: &Folder, settled: Settled, known: Known) {
-        let (root, store) = (folder.path.clone(), self.parts.store.clone());
+        let (root, links, store) = (folder.path.clone(), folder.links, self.parts.store.clone());
         let here = self.parts.vitals.enter(shown(&root.join(&settled.path)));
         let writer = self.parts.writer.clone();
         self.comparing.insert((key, settled.path.clone()));
@@ -142,7 +143,7 @@ impl Intake {
             // What cannot be read says nothing of the file: it is not another one for that.
             let sent = writer.read("reading digests", || sent_of(&store, known.job)).await;
             let same = match sent {
-                Some(sent) => compare(sent, root, &known, &settled, &here).await,
+                Some(sent) => compare(sent, (root, links), &known, &settled, &here).await,
                 None => Compared::Unreadable("the store cannot be read".into()),
             };
             (key, settled, known, same)
@@ -210,7 +211,7 @@ async fn sent_of(store: &Store, job: JobId) -> Result<Sent, StoreError> {
 /// Whether a file has the bytes that were sent of its row.
 async fn compare(
     sent: Sent,
-    root: PathBuf,
+    (root, links): (PathBuf, Links),
     known: &Known,
     settled: &Settled,
     here: &Whereabouts,
@@ -230,7 +231,7 @@ async fn compare(
     }
     let path = settled.path.clone();
     here.at(Await::Opening);
-    let opened = match spawn_blocking(move || Source::open_beneath(&root, &path)).await {
+    let opened = match spawn_blocking(move || Source::open_beneath(&root, &path, links)).await {
         Ok(opened) => opened,
         Err(fault) => return Compared::Unreadable(fault.to_string()),
     };

@@ -67,11 +67,12 @@ impl Intake {
 
     fn start_look(&mut self, key: FolderKey, files: Vec<PathBuf>) {
         let wall = self.parts.clock.now().wall;
-        let Some(root) = self.folder(key).map(|folder| folder.path.clone()) else { return };
+        let Some(folder) = self.folder(key) else { return };
+        let (root, links) = (folder.path.clone(), folder.links);
         let kind = self.parts.watch.kind(key);
         let here = self.parts.vitals.enter(format!("a look at files in {}", shown(&root)));
         here.at(Await::Looking);
-        let look_at_all = move || look_at_all(files, &here, |path| look(&root, path, &kind, wall));
+        let look_at_all = move || look_at_all(files, &here, |path| look(&root, path, links, &kind, wall));
         self.looks.spawn(async move {
             match spawn_blocking(look_at_all).await {
                 Ok(looked) => Looked { key, files: looked },

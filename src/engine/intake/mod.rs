@@ -36,6 +36,7 @@ use super::Message;
 use super::finish::Finish;
 use super::live::LiveFolder;
 use super::vitals::{Vitals, Whereabouts};
+use crate::beneath::Links;
 use crate::clock::Clock;
 use crate::model::file::Look;
 use crate::model::job::{AccountName, Code, FolderId, JobId};
@@ -61,6 +62,8 @@ pub struct Folder {
     pub name: String,
     /// Where it lies.
     pub path: PathBuf,
+    /// Which symbolic links in it are followed.
+    pub links: Links,
     /// What is sent with each of its files.
     pub purpose: String,
     /// The same, unless the file's name tells.
