@@ -2,6 +2,8 @@
 ALTER TABLE jobs ADD COLUMN finish_tries INTEGER NOT NULL DEFAULT 0;
 -- It is not tried before this; 0: at once.
 ALTER TABLE jobs ADD COLUMN finish_due INTEGER NOT NULL DEFAULT 0;
+-- The first step that was given up: the others are done all the same, and then the end has failed.
+ALTER TABLE jobs ADD COLUMN finish_failed TEXT;
 
 -- By step, since hooks have slots of their own: what is due of each, oldest first.
 DROP INDEX jobs_unfinished;

@@ -48,12 +48,12 @@ pub enum HookError {
     TimedOut(Duration, String),
 }
 
-/// Whether a program may be run: an absolute path to a file that is ours or root's and that nobody else can write or
-/// replace.
+/// Whether a program may be run: an absolute path to a file that is ours or root's, or of `service`, the user for whom it is
+/// asked, and that nobody else can write or replace. Blocks.
 ///
 /// # Errors
 /// Why not, and what to do.
-pub fn check(program: &Path) -> Result<(), HookError> {
+pub fn check(program: &Path, service: Option<u32>) -> Result<(), HookError> {
     let name = program.display();
     let unusable = |why: String| HookError::Unusable(format!("{name} {why}"));
     let system = |error: io::Error| HookError::Unusable(format!("{name}: {error}"));
@@ -62,7 +62,7 @@ pub fn check(program: &Path) -> Result<(), HookError> {
     }
     let real = program.canonicalize().map_err(system)?;
     let file = std::fs::metadata(&real).map_err(system)?;
-    let ours = |uid: u32| uid == 0 || uid == geteuid().as_raw();
+    let ours = |uid: u32| uid == 0 || uid == geteuid().as_raw() || Some(uid) == service;
     if !file.is_file() {
         return Err(unusable("is not a file".into()));
     }
@@ -87,7 +87,7 @@ pub fn check(program: &Path) -> Result<(), HookError> {
     access(&real, Access::EXEC_OK).map_err(|_| unusable("may not be executed: chmod +x it".into()))
 }
 
-/// Runs a program with its arguments, these variables besides `PATH`, `HOME` and `LANG`, and `input` on its standard input.
+/// Runs a program that was [`check`]ed, with its arguments, these variables besides `PATH`, `HOME` and `LANG`, and `input` on its standard input.
 /// When this is dropped, or the time is over, its whole process group is killed.
 ///
 /// # Errors
@@ -99,7 +99,6 @@ pub async fn run(
     limit: Duration,
 ) -> Result<(), HookError> {
     let Some((program, arguments)) = command.split_first() else { return Ok(()) };
-    check(Path::new(program))?;
     let own = PASSED_ON.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     let mut child = Command::new(program)
         .args(arguments)
@@ -358,8 +357,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let program = script(directory.path(), "exit 0");
         let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        let why = |path: &Path| check(path).unwrap_err().to_string();
-        assert_eq!(check(&program), Ok(()));
+        let why = |path: &Path| check(path, None).unwrap_err().to_string();
+        assert_eq!(check(&program, None), Ok(()));
         mode(&program, 0o775);
         assert!(why(&program).contains("can be written by others"));
         mode(&program, 0o644);
@@ -368,11 +367,11 @@ mod tests {
         mode(directory.path(), 0o777);
         assert!(why(&program).contains("can be replaced by others"));
         mode(directory.path(), 0o1777);
-        assert_eq!(check(&program), Ok(()), "the sticky bit keeps others from it");
+        assert_eq!(check(&program, None), Ok(()), "the sticky bit keeps others from it");
         mode(directory.path(), 0o700);
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&program, &link).unwrap();
-        assert_eq!(check(&link), Ok(()));
+        assert_eq!(check(&link, None), Ok(()));
         assert!(why(Path::new("hook")).contains("is not an absolute path"));
         assert!(why(&directory.path().join("none")).contains("No such file"));
         assert!(why(directory.path()).contains("is not a file"));

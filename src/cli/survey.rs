@@ -247,6 +247,10 @@ impl FolderCheck {
         if let Some(receipt) = &self.receipt {
             fact(output, "  receipt", receipt)?;
         }
+        if !self.open_tested && (self.after_upload != "keep" || self.after_failure != "keep") {
+            let told = "nobody can tell whether a file is still written to here: settle has to be longer than any pause of a writer";
+            fact(output, "  beware", &output.styled(Style::Yellow, told))?;
+        }
         if self.writable == Some(false) {
             let told = "not by this user: files cannot be moved or deleted here, nor receipts written";
             fact(output, "  writable", &output.styled(Style::Red, told))?;

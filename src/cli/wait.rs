@@ -216,7 +216,7 @@ async fn is_done(store: &Store) -> Result<bool, Failure> {
     let open: u64 =
         store.counts().await?.iter().filter(|count| !count.state.has_ended()).map(|count| count.jobs).sum();
     let (unfinished, _) = store.unfinished_later(Wall(0)).await?;
-    Ok(open == 0 && unfinished == 0)
+    Ok(open == 0 && !unfinished)
 }
 
 /// Whether a job failed, or cannot be told of, since then.

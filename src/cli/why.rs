@@ -11,7 +11,7 @@ use super::output::Output;
 use super::{Common, at};
 use crate::clock::Clock;
 use crate::daemon::folders::places;
-use crate::engine::why::{Inquiry, Why};
+use crate::engine::why::{Inquiry, Why, looks};
 use crate::status::ask_why;
 use crate::store::{Lock, Store};
 use crate::text::{shown, shown_bytes};
@@ -75,7 +75,8 @@ async fn ourselves(common: &Common, state_dir: &Path, path: &Path) -> Result<Why
         None => Vec::new(),
     };
     let places = places(&config, &rows).map_err(|error| Failure::said(error.to_string()))?;
-    let inquiry = Inquiry { store, places: Arc::new(places), clock: Clock::System, running: None };
+    let inquiry =
+        Inquiry { store, places: Arc::new(places), clock: Clock::System, running: None, looks: looks() };
     Ok(inquiry.explain(path).await?)
 }
 

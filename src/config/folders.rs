@@ -232,17 +232,19 @@ pub(super) fn check_overlap(
                 );
             }
         }
+        let receipts = |folder: &Folder| match &folder.receipt {
+            Receipt::In(dir) => Some(resolve(&folder.path.join(dir))),
+            _ => None,
+        };
         for other in &folders[..index] {
-            if let (Receipt::In(here), Receipt::In(there)) = (&folder.receipt, &other.receipt)
-                && here.is_absolute()
-                && resolve(here) == resolve(there)
+            if let (Some(mine), Some(theirs)) = (receipts(folder), receipts(other))
+                && mine == theirs
             {
+                let (mine, theirs) = (mine.display(), other.path.display());
                 fault(
                     "folder.receipt",
                     format!(
-                        "{} takes the receipts of {} too, and files of one name would share one",
-                        here.display(),
-                        other.path.display()
+                        "{mine} takes the receipts of {theirs} too, and files of one name would share one"
                     ),
                     "give each folder a directory of its own",
                 );
@@ -334,8 +336,8 @@ pub(super) fn spelt(path: &Path) -> PathBuf {
     path.components().collect()
 }
 
-/// The path without symbolic links, as far as it exists.
-pub(super) fn real(path: &Path) -> PathBuf {
+/// The path without symbolic links, as far as it exists. Blocks.
+pub fn real(path: &Path) -> PathBuf {
     for ancestor in path.ancestors() {
         if let (Ok(found), Ok(rest)) = (ancestor.canonicalize(), path.strip_prefix(ancestor)) {
             return if rest.as_os_str().is_empty() { found } else { found.join(rest) };

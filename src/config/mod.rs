@@ -30,6 +30,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 pub use fault::{Fault, Faults, Place, Warning};
+pub use folders::real;
 pub use globs::Patterns;
 pub use key::{ApiKey, KeyError, KeySource};
 pub use settings::{

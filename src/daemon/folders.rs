@@ -1,5 +1,6 @@
 //! What the watching hand and the intake are told of each folder, from its configuration and its row.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -146,13 +147,13 @@ pub fn links_of(folder: &config::Folder) -> Links {
     }
 }
 
-/// Directories that are not part of a folder even if they lie in it: the state, other folders, and whatever the service
-/// itself fills.
+/// Directories that are not part of a folder although they lie in it: the state, and whatever the service itself fills. Only
+/// those: each is looked at with every scan, and one on a file server that hangs must keep back no other folder.
 pub fn excluded(config: &Config, folder: &config::Folder) -> Vec<PathBuf> {
-    let others =
-        config.folders.iter().filter(|other| other.path != folder.path).map(|other| other.path.clone());
     let targets = config.folders.iter().flat_map(config::Folder::targets).map(|(_, target)| target);
-    std::iter::once(config.store.state_dir.clone()).chain(others).chain(targets).collect()
+    let others = std::iter::once(config.store.state_dir.clone()).chain(targets);
+    let root = config::real(&folder.path);
+    others.filter(|other| other.starts_with(&folder.path) || config::real(other).starts_with(&root)).collect()
 }
 
 /// What a folder wants done with jobs that ended.
@@ -191,10 +192,12 @@ pub fn plan_of(config: &Config, folder: &config::Folder) -> Plan {
 
 /// The programs that may not be run as they are; one fault each.
 pub fn check_hooks(config: &Config) -> Vec<config::Fault> {
+    // Whoever asks may be another than the service's user, to whom its state belongs.
+    let service = std::fs::metadata(&config.store.state_dir).ok().map(|found| found.uid());
     let hooks = config.folders.iter().flat_map(config::Folder::hooks);
     hooks
         .filter_map(|(key, program, place)| {
-            let why = hook::check(Path::new(program)).err()?;
+            let why = hook::check(Path::new(program), service).err()?;
             Some(config::Fault::new(place.clone(), key, why.to_string()))
         })
         .collect()

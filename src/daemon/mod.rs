@@ -39,7 +39,7 @@ use crate::config::{self, Config};
 use crate::engine::finish::{self, Finisher};
 use crate::engine::intake::Existing;
 use crate::engine::operations::{DRAIN, Operations};
-use crate::engine::why::{Inquiry, Running};
+use crate::engine::why::{self, Inquiry, Running};
 use crate::engine::{self, End, Engine, MESSAGES};
 use crate::model::board::{Board, Event, LANE, Limits};
 use crate::model::examine::Examination;
@@ -201,6 +201,7 @@ async fn serve(
         places: Arc::new(places),
         clock: clock.clone(),
         running: Some(Running { engine: sender.clone(), hints: hints.clone() }),
+        looks: why::looks(),
     };
     let board = Board::new(limits(&config, &rows), seed());
     let caps = store.part_caps().await?;

@@ -1,27 +1,31 @@
 //! `why`: gathers what is known of a path and has [`crate::model::why`] say what counts. The service does it for whoever
 //! asks it; where none runs, the command does it from the store and the folder.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use super::Message;
 use super::intake::Hints;
 use crate::clock::Clock;
 use crate::model::file::Look;
+use crate::model::finish::FinishStep;
 use crate::model::job::{Code, FolderId, Reason, State, Subject};
 use crate::model::settle::{Decision, Observation, Quiet, Settle};
 use crate::model::time::Now;
 use crate::model::why::{Answer, Evidence, Lies, Row, Settling, Wait, Watched, answer};
 use crate::record::SCHEMA;
-use crate::store::{Record, RecordError, Store, StoreError};
+use crate::store::{FinishState, Record, RecordError, Store, StoreError};
 use crate::text::{duration, rfc3339, shown, shown_bytes};
 use crate::watch::kind::FolderKind;
 use crate::watch::{Considered, FolderSpec, consider, look};
+
+/// Looks into folders at once: where a file server hangs each keeps its thread until the system lets it go.
+const LOOKS: usize = 4;
 
 /// How long a service may take to say what it knows of a path.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,6 +63,13 @@ pub struct Inquiry {
     pub clock: Clock,
     /// The running service; none if it is a command that asks.
     pub running: Option<Running>,
+    /// See [`looks`].
+    pub looks: Arc<Semaphore>,
+}
+
+/// Room for a few looks at once.
+pub fn looks() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(LOOKS))
 }
 
 /// The answer as JSON. Every field is always there, null when it does not apply.
@@ -130,7 +141,13 @@ impl Inquiry {
             }),
             None => None,
         };
+        // Until the old version is out of the way nothing is taken from its path.
+        let leaves = record.as_ref().filter(|record| {
+            let source = record.finish_step.as_deref() == Some(FinishStep::Source.as_str());
+            record.present && record.finish == FinishState::Pending && source && !is_current(record)
+        });
         let settling = match (&met, seen) {
+            _ if leaves.is_some() => leaves.map_or(Settling::Unmet, |record| Settling::Leaves(record.id)),
             (Some(met), _) if met.settling != Settling::Unmet => met.settling.clone(),
             // A look of our own, judged as the service judges its first: it may not have heard of what goes on.
             (_, Some((_, seen))) => judged(place, &relative, seen, now),
@@ -143,7 +160,9 @@ impl Inquiry {
     /// The folder that covers a path, and the path below it: as it is written, or with the links of its directory followed.
     async fn covering(&self, path: PathBuf) -> Option<(&Place, PathBuf)> {
         let below = |path: &Path, root: &Path| {
-            path.strip_prefix(root).ok().filter(|rest| !rest.as_os_str().is_empty()).map(Path::to_owned)
+            let rest = path.strip_prefix(root).ok().filter(|rest| !rest.as_os_str().is_empty())?;
+            // Nothing is said of what lies elsewhere.
+            rest.components().all(|part| matches!(part, Component::Normal(_))).then(|| rest.to_owned())
         };
         for place in self.places.iter() {
             if let Some(relative) = below(&path, &place.spec.path) {
@@ -152,7 +171,9 @@ impl Inquiry {
         }
         let roots: Vec<PathBuf> = self.places.iter().map(|place| place.spec.path.clone()).collect();
         // It may hang where a file server does.
+        let permit = self.looks.clone().try_acquire_owned().ok()?;
         let found = spawn_blocking(move || {
+            let _permit = permit;
             let real = path.parent()?.canonicalize().ok()?.join(path.file_name()?);
             roots
                 .iter()
@@ -172,7 +193,11 @@ impl Inquiry {
     /// What lies there by the folder's rules, and a look at it where it is a file that they take.
     async fn look_at(&self, place: &Place, relative: &Path) -> (Lies, Option<(Look, Observation)>) {
         let (spec, relative, clock) = (place.spec.clone(), relative.to_owned(), self.clock.clone());
+        let Ok(permit) = self.looks.clone().try_acquire_owned() else {
+            return (Lies::Unknown("earlier looks have not come back yet".into()), None);
+        };
         let looked = spawn_blocking(move || {
+            let _permit = permit;
             let considered = consider(&spec, &relative, &|| clock.now());
             considered.map(|(considered, kind)| {
                 let seen = look_through(&considered, &spec, &relative, &kind, clock.now());
@@ -370,6 +395,10 @@ fn words_of(place: &Place, answer: &Answer) -> (&'static str, String) {
                 ("open-for-writing", format!("somebody has it open for writing; waited for since {}", ago(waited)))
             }
             Settling::Failed(why) => ("unknown", format!("it cannot be looked at: {why}")),
+            Settling::Leaves(job) => (
+                "leaves",
+                format!("the version before it is still to be moved or deleted, by job {}; then it is taken", job.0),
+            ),
             Settling::Looking => ("looking", "it is about to be looked at, or compared with what was sent".into()),
             Settling::NoRoom => {
                 ("no-room", "too many files are changing at once: it is found again by a scan when there are fewer".into())

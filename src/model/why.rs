@@ -116,6 +116,8 @@ pub enum Settling {
     Failed(String),
     /// It is about to be looked at, or compared with what was sent.
     Looking,
+    /// The version before it is still to be moved or deleted.
+    Leaves(JobId),
     /// Too many files are changing: it is found again by a scan when there are fewer.
     NoRoom,
     /// Nobody has met it yet.

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, openat, renameat_with, statat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, fstat, openat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -65,12 +65,13 @@ pub(super) fn claim(
     let there = match left {
         Some(stat) => stat,
         None => {
-            let Some(before) = stat_of(directory, name)? else { return Ok(Claim::Gone) };
-            if !is_version(directory, name, &before, version)? {
+            // Looked at, compared and renamed by one descriptor: a name may hold another file each time.
+            let Some(looked) = Looked::open(directory, name)? else { return Ok(Claim::Gone) };
+            if !looked.is_version(version)? {
                 return Ok(Claim::Other);
             }
             match rename_new(directory, name, directory, private.as_ref()) {
-                Ok(()) => before,
+                Ok(()) => looked.stat,
                 Err(Errno::NOENT) => return Ok(Claim::Gone),
                 Err(errno) => return Err(said("setting it aside")(errno)),
             }
@@ -149,7 +150,7 @@ pub(super) fn give_back(directory: &OwnedFd, private: &str, name: &OsStr) -> io:
 }
 
 /// Renames over nothing.
-fn rename_new(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new: &OsStr) -> Result<(), Errno> {
+pub(super) fn rename_new(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new: &OsStr) -> Result<(), Errno> {
     match renameat_with(from, name, to, new, RenameFlags::NOREPLACE) {
         // NFS and some others cannot say so. A second name is over nothing as well; the first then goes.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
@@ -187,38 +188,74 @@ fn size_and_times(stat: &Stat) -> (u64, i64, i64) {
     (u64::try_from(stat.st_size).unwrap_or(0), mtime, ctime)
 }
 
-/// Whether a file is this version: by all that a look tells, or else by its bytes, since a rename, a link or a chmod changes
-/// its ctime. Of what was never sent no bytes are known: then its size, time and inode have to do.
-#[allow(clippy::useless_conversion, reason = "the types differ between machines")]
+/// Whether what a name holds is this version.
 pub(super) fn is_version(
     directory: &OwnedFd,
     name: &OsStr,
     stat: &Stat,
     version: &Version,
 ) -> io::Result<bool> {
-    let known = &version.fingerprint;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Ok(false);
+    match Looked::open(directory, name)? {
+        Some(looked) => Ok(is_same_file(stat, &looked.stat) && looked.is_version(version)?),
+        None => Ok(false),
     }
-    let (bytes, mtime, ctime) = size_and_times(stat);
-    if bytes != known.bytes {
-        return Ok(false);
-    }
-    let same_inode = mtime == known.mtime_ns && u64::from(stat.st_ino) == known.inode;
-    if same_inode && ctime == known.ctime_ns {
-        return Ok(true);
-    }
-    let covered: u64 = version.ranges.iter().map(|(range, _)| range.end - range.start).sum();
-    if covered != bytes || covered == 0 {
-        return Ok(same_inode);
-    }
-    let file = open(directory, name).map_err(said("comparing it"))?;
-    for (range, digest) in &version.ranges {
-        if digest_of(&file, range.start, range.end)? != Some(*digest) {
-            return Ok(false);
+}
+
+/// What a name holds, open for reading if that may be.
+struct Looked {
+    file: Option<File>,
+    stat: Stat,
+}
+
+impl Looked {
+    /// Nothing if there is no such name.
+    fn open(directory: &OwnedFd, name: &OsStr) -> io::Result<Option<Looked>> {
+        let Some(stat) = stat_of(directory, name)? else { return Ok(None) };
+        // To open a FIFO or a device would be noticed at its other end.
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Ok(Some(Looked { file: None, stat }));
+        }
+        match open(directory, name) {
+            Ok(file) => {
+                let stat = fstat(&file).map_err(said("looking at it"))?;
+                Ok(Some(Looked { file: Some(file), stat }))
+            }
+            Err(Errno::NOENT) => Ok(None),
+            // It may be set aside without being read; a writer may hold a lease on it, or it became something else.
+            Err(Errno::ACCESS | Errno::PERM | Errno::AGAIN | Errno::LOOP | Errno::NXIO) => {
+                Ok(Some(Looked { file: None, stat }))
+            }
+            Err(errno) => Err(said("opening it")(errno)),
         }
     }
-    Ok(true)
+
+    /// Whether it is this version: by all that a look tells, or else by its bytes, since a rename, a link or a chmod changes its
+    /// ctime. Of what was never sent no bytes are known: then its size, time and inode have to do.
+    #[allow(clippy::useless_conversion, reason = "the types differ between machines")]
+    fn is_version(&self, version: &Version) -> io::Result<bool> {
+        let known = &version.fingerprint;
+        let (bytes, mtime, ctime) = size_and_times(&self.stat);
+        if FileType::from_raw_mode(self.stat.st_mode) != FileType::RegularFile || bytes != known.bytes {
+            return Ok(false);
+        }
+        let same_inode = mtime == known.mtime_ns && u64::from(self.stat.st_ino) == known.inode;
+        if same_inode && ctime == known.ctime_ns {
+            return Ok(true);
+        }
+        let covered: u64 = version.ranges.iter().map(|(range, _)| range.end - range.start).sum();
+        if covered != bytes || covered == 0 {
+            return Ok(same_inode);
+        }
+        let Some(file) = &self.file else { return Ok(false) };
+        for (range, digest) in &version.ranges {
+            if digest_of(file, range.start, range.end)? != Some(*digest) {
+                return Ok(false);
+            }
+        }
+        // Written to while it was read.
+        let after = fstat(file).map_err(said("looking at it"))?;
+        Ok(size_and_times(&after) == size_and_times(&self.stat))
+    }
 }
 
 /// BLAKE3 of a range; nothing if the file ends before it does.

@@ -146,9 +146,14 @@ impl Destination {
                 (opened, other.clone(), inside.join(below))
             }
             Place::At(outside) => {
+                // Only itself: where more is missing, perhaps a disk is not mounted, and would hide what is put there.
                 if make {
-                    std::fs::create_dir_all(outside)
-                        .map_err(|error| words(&format!("making {}", outside.display()), error))?;
+                    match std::fs::create_dir(outside) {
+                        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                            return Err(words(&format!("making {}", outside.display()), error));
+                        }
+                        _ => {}
+                    }
                 }
                 let opened = beneath::root_of(outside);
                 (opened.map_err(said("opening the target"))?, outside.clone(), below.to_owned())

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use rustix::io::Errno;
 
 use super::{Destination, said, sync, words};
 use crate::beneath::{self, Links};
-use crate::model::finish::{Place, RECEIPT_SUFFIX, Receipt};
+use crate::model::finish::{Place, RECEIPT_SUFFIX, Receipt, private_name};
 use crate::model::job::JobId;
 
 /// Whoever may enter the folder may read its receipts: they hold no secret.
@@ -30,11 +31,10 @@ pub fn write_receipt(
     let Some(place) = place_of(receipt) else { return Ok(()) };
     let folder = beneath::root_of(root).map_err(said("opening the folder"))?;
     let to = Destination::make(root, &folder, &place, relative)?;
-    let (name, temporary) = (name_of(relative), format!(".upspool-{}{RECEIPT_SUFFIX}", job.0));
-    match unlinkat(&to.directory, &*temporary, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(errno) => return Err(said("removing what is left of an earlier receipt")(errno)),
-    }
+    // Nobody else's: another service may write its receipts to the same directory.
+    let number = RandomState::new().build_hasher().finish();
+    let (name, temporary) =
+        (name_of(relative), format!("{}-{number:016x}{RECEIPT_SUFFIX}", private_name(job)));
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file: File = openat(&to.directory, &*temporary, flags, Mode::RUSR | Mode::WUSR)
         .map_err(said("making the receipt"))?

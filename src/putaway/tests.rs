@@ -89,7 +89,10 @@ fn a_moved_file_keeps_its_path_below_the_folder_and_takes_nobodys_name() {
         assert_eq!(fs::read_to_string(ground.path(expected)).unwrap(), content);
     }
     let elsewhere = tempfile::tempdir().unwrap();
-    let target = elsewhere.path().join("made/when/needed");
+    let deep = Fate::Move(Place::At(elsewhere.path().join("not/mounted")));
+    let version = ground.sent("a/b/report.pdf", "four");
+    assert!(ground.put(&version, &deep).unwrap_err().to_string().starts_with("making "));
+    let target = elsewhere.path().join("made");
     let version = ground.sent("a/b/report.pdf", "four");
     let put = ground.put(&version, &Fate::Move(Place::At(target.clone()))).unwrap();
     assert_eq!(put, Put::Moved(target.join("a/b/report.pdf")));
@@ -283,6 +286,7 @@ fn to_another_file_system_a_copy_goes_with_mode_and_time_before_the_source_does(
     assert_eq!(ground.put(&version, &fate).unwrap(), Put::Moved(other.path().join("a/report.2.pdf")));
     // A crash between the copy and the delete, and one in the middle of the copy.
     fs::write(ground.path("a/.upspool-7"), "short").unwrap();
+    // Somebody else's, who uses the same target.
     fs::write(other.path().join("a/.upspool-7"), "sh").unwrap();
     assert_eq!(ground.put(&version, &fate).unwrap(), Put::Moved(other.path().join("a/report.2.pdf")));
     assert_eq!(ground.names(), [""; 0]);
@@ -291,7 +295,7 @@ fn to_another_file_system_a_copy_goes_with_mode_and_time_before_the_source_does(
     let mut left: Vec<_> =
         fs::read_dir(other.path().join("a")).unwrap().map(|one| one.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["new", "report.2.pdf", "report.pdf"]);
+    assert_eq!(left, [".upspool-7", "new", "report.2.pdf", "report.pdf"]);
 }
 
 #[test]

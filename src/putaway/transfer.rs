@@ -3,14 +3,18 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, fchmod, fsync, futimens, openat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, fchmod, fstat, fsync, futimens, linkat, openat,
+    unlinkat,
+};
 use rustix::io::Errno;
 
-use super::claim::{Claimed, is_version, stat_of};
+use super::claim::{Claimed, is_version, rename_new, stat_of};
 use super::{Destination, Version, said, sync, words};
 use crate::model::finish::{Place, numbered, private_name};
 
@@ -63,12 +67,16 @@ pub(super) fn find(
     Ok(None)
 }
 
-/// Copies a claimed file, and deletes it when the copy is on disk.
+/// Copies a claimed file, and deletes it when the copy is on disk under its name.
 fn copy(claimed: &Claimed, to: &Destination, name: &OsStr, version: &Version) -> io::Result<PathBuf> {
     // A crash may have come between the copy and the delete.
     for taken in names(name) {
         match stat_of(&to.directory, &taken)? {
             Some(stat) if is_copy(to, &taken, &stat, version)? => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let found = openat(&to.directory, &taken, flags, Mode::empty());
+                found.and_then(|found| fsync(&found)).map_err(said("writing the copy to disk"))?;
+                sync(&to.directory)?;
                 claimed.delete()?;
                 return Ok(to.path.join(taken));
             }
@@ -76,55 +84,73 @@ fn copy(claimed: &Claimed, to: &Destination, name: &OsStr, version: &Version) ->
             None => break,
         }
     }
-    let temporary = private_name(version.job);
-    // What a crash left of an earlier copy; the name is nobody else's.
-    match unlinkat(&to.directory, &*temporary, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(errno) => return Err(said("removing what is left of an earlier copy")(errno)),
+    let mut draft = Draft::make(&to.directory, version)?;
+    fill(&mut draft.file, claimed, version)?;
+    let free = draft.name(&to.directory, name)?;
+    sync(&to.directory)?;
+    // Others may write to the target: only what has our bytes stands for the source.
+    let (made, there) =
+        (fstat(&draft.file).map_err(said("looking at the copy"))?, stat_of(&to.directory, &free)?);
+    if there.is_none_or(|there| (there.st_dev, there.st_ino) != (made.st_dev, made.st_ino)) {
+        return Err(io::Error::other("naming the copy: another file lies under its name"));
     }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut target: File = openat(&to.directory, &*temporary, flags, Mode::RUSR | Mode::WUSR)
-        .map_err(said("making the copy"))?
-        .into();
-    let copied = fill(&mut target, claimed, version).and_then(|()| {
+    claimed.delete()?;
+    Ok(to.path.join(free))
+}
+
+/// A copy that has no name that anybody waits for yet.
+struct Draft<'a> {
+    file: File,
+    /// Its name where it cannot be without one: nobody else's, since others may use the same target.
+    temporary: Option<(String, &'a OwnedFd)>,
+}
+
+impl<'a> Draft<'a> {
+    fn make(directory: &'a OwnedFd, version: &Version) -> io::Result<Draft<'a>> {
+        let mode = Mode::RUSR | Mode::WUSR;
+        // A file without a name is gone if we are.
+        match openat(directory, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
+            Ok(file) => return Ok(Draft { file: file.into(), temporary: None }),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {}
+            Err(errno) => return Err(said("making the copy")(errno)),
+        }
+        let temporary =
+            format!("{}-{:016x}", private_name(version.job), RandomState::new().build_hasher().finish());
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(directory, &*temporary, flags, mode).map_err(said("making the copy"))?;
+        Ok(Draft { file: file.into(), temporary: Some((temporary, directory)) })
+    }
+
+    /// Gives it `name`, or a number of it, over nothing.
+    fn name(&mut self, directory: &OwnedFd, name: &OsStr) -> io::Result<OsString> {
         for free in names(name) {
-            // `linkat` and `renameat2` alike take no name that is taken.
-            let renamed = rustix::fs::renameat_with(
-                &to.directory,
-                &*temporary,
-                &to.directory,
-                &free,
-                rustix::fs::RenameFlags::NOREPLACE,
-            );
-            match renamed {
-                Ok(()) => return Ok(free),
-                Err(Errno::EXIST) => {}
-                Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-                    match rustix::fs::linkat(
-                        &to.directory,
-                        &*temporary,
-                        &to.directory,
-                        &free,
-                        AtFlags::empty(),
-                    ) {
-                        Ok(()) => return Ok(free),
-                        Err(Errno::EXIST) => {}
-                        Err(errno) => return Err(said("naming the copy")(errno)),
-                    }
+            let named = match &self.temporary {
+                None => {
+                    let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                    linkat(CWD, own, directory, &free, AtFlags::SYMLINK_FOLLOW)
                 }
+                Some((temporary, _)) => rename_new(directory, temporary.as_ref(), directory, &free),
+            };
+            match named {
+                Ok(()) => {
+                    self.temporary = None;
+                    return Ok(free);
+                }
+                Err(Errno::EXIST) => {}
                 Err(errno) => return Err(said("naming the copy")(errno)),
             }
         }
         Err(io::Error::other("naming the copy: every number of its name is taken"))
-    });
-    if copied.is_err() || stat_of(&to.directory, temporary.as_ref())?.is_some() {
-        // Half of a copy is of no use to anybody; what remains if this fails too goes with the next try.
-        let _ = unlinkat(&to.directory, &*temporary, AtFlags::empty());
     }
-    let free = copied?;
-    sync(&to.directory)?;
-    claimed.delete()?;
-    Ok(to.path.join(free))
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if let Some((temporary, directory)) = &self.temporary {
+            // Half of a copy is of no use to anybody.
+            let _ = unlinkat(directory, &**temporary, AtFlags::empty());
+        }
+    }
 }
 
 /// Whether a file of the target is a whole copy of this version: the times were copied too, last of all.

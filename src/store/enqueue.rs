@@ -132,6 +132,20 @@ async fn make_room(
     history::insert(connection, &HistoryRow::of_step(job, &step, at, &Context::default())).await
 }
 
+/// The file of a row is missing. Not while it is being moved: then it is under another name.
+pub(super) async fn retire_missing(connection: &mut SqliteConnection, job: JobId) -> sqlx::Result<bool> {
+    let changed = sqlx::query(
+        "-- retire_missing\n\
+         UPDATE jobs SET present = 0 WHERE id = ?1 AND present = 1 \
+         AND NOT (finish_state = 'pending' AND finish_step IS 'source')",
+    )
+    .bind(job.0)
+    .execute(connection)
+    .await?
+    .rows_affected();
+    Ok(changed == 1)
+}
+
 /// The row no longer speaks for what lies at its path.
 pub(super) async fn retire(connection: &mut SqliteConnection, job: JobId) -> sqlx::Result<bool> {
     let changed = sqlx::query("-- retire\nUPDATE jobs SET present = 0 WHERE id = ?1 AND present = 1")

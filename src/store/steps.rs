@@ -193,7 +193,7 @@ impl Taking<'_> {
         let changed = sqlx::query(
             "-- stored\n\
              UPDATE jobs SET stage = 'stored', file_id = ?3, file_expires_at = ?4, stored_at = ?5, ended_at = ?5, \
-             finish_state = ?6, finish_step = iif(?6 = 'pending', 'source', NULL), finish_tries = 0, finish_due = 0, finish_error = NULL, candidates = NULL, attempts = 0, failing_since = NULL, due_at = NULL, \
+             finish_state = ?6, finish_step = iif(?6 = 'pending', 'source', NULL), finish_tries = 0, finish_due = 0, finish_error = NULL, finish_failed = NULL, candidates = NULL, attempts = 0, failing_since = NULL, due_at = NULL, \
              error_code = NULL, error_message = NULL, error_status = NULL, error_request_id = NULL \
              WHERE id = ?1 AND stage = ?2",
         )
@@ -216,7 +216,7 @@ impl Taking<'_> {
             "-- deduped\n\
              UPDATE jobs SET stage = 'stored', file_id = ?3, deduped_from = ?4, file_expires_at = ?5, stored_at = ?6, \
              ended_at = ?6, finish_state = ?7, finish_step = iif(?7 = 'pending', 'source', NULL), finish_tries = 0, \
-             finish_due = 0, finish_error = NULL, attempts = 0, failing_since = NULL, due_at = NULL, error_code = NULL, \
+             finish_due = 0, finish_error = NULL, finish_failed = NULL, attempts = 0, failing_since = NULL, due_at = NULL, error_code = NULL, \
              error_message = NULL, error_status = NULL, error_request_id = NULL WHERE id = ?1 AND stage = ?2 \
              AND EXISTS (SELECT 1 FROM jobs AS other WHERE other.id = ?4 AND other.stage = 'stored' \
              AND other.file_id = ?3 AND other.deduped_from IS NULL)",
@@ -237,7 +237,7 @@ impl Taking<'_> {
     async fn failed(&mut self, reason: &Reason) -> sqlx::Result<bool> {
         let changed = sqlx::query(
             "-- failed\n\
-             UPDATE jobs SET stage = 'failed', ended_at = ?3, finish_state = ?4, finish_step = iif(?4 = 'pending', 'source', NULL), finish_tries = 0, finish_due = 0, finish_error = NULL, error_code = ?5, \
+             UPDATE jobs SET stage = 'failed', ended_at = ?3, finish_state = ?4, finish_step = iif(?4 = 'pending', 'source', NULL), finish_tries = 0, finish_due = 0, finish_error = NULL, finish_failed = NULL, error_code = ?5, \
              error_message = ?6, error_status = ?7, error_request_id = ?8 WHERE id = ?1 AND stage = ?2",
         )
         .bind(self.job.0)
@@ -258,7 +258,7 @@ impl Taking<'_> {
     async fn unresolved(&mut self, reason: &Reason, candidates: &[FileId]) -> sqlx::Result<bool> {
         let changed = sqlx::query(
             "-- unresolved\n\
-             UPDATE jobs SET stage = 'unresolved', ended_at = ?3, finish_state = ?4, finish_step = iif(?4 = 'pending', 'source', NULL), finish_tries = 0, finish_due = 0, finish_error = NULL, candidates = ?5, \
+             UPDATE jobs SET stage = 'unresolved', ended_at = ?3, finish_state = ?4, finish_step = iif(?4 = 'pending', 'source', NULL), finish_tries = 0, finish_due = 0, finish_error = NULL, finish_failed = NULL, candidates = ?5, \
              error_code = ?6, error_message = ?7, error_status = ?8, error_request_id = ?9 \
              WHERE id = ?1 AND stage = ?2",
         )
@@ -316,7 +316,7 @@ impl Taking<'_> {
             "-- requeued\n\
              UPDATE jobs SET stage = 'queued', attempts = 0, restarts = 0, refusals = 0, expiries = 0, failing_since = NULL, due_at = NULL, \
              md5 = NULL, candidates = NULL, ended_at = NULL, finish_state = 'none', finish_step = NULL, \
-             finish_tries = 0, finish_due = 0, finish_error = NULL, moved_to = NULL, error_code = NULL, error_message = NULL, error_status = NULL, \
+             finish_tries = 0, finish_due = 0, finish_error = NULL, finish_failed = NULL, moved_to = NULL, error_code = NULL, error_message = NULL, error_status = NULL, \
              error_request_id = NULL WHERE id = ?1 AND stage = ?2",
         )
         .bind(self.job.0)

@@ -218,7 +218,7 @@ impl Write {
             }
             Write::Retire(job) => {
                 // Already retired is as good.
-                enqueue::retire(connection, *job).await?;
+                enqueue::retire_missing(connection, *job).await?;
                 true
             }
             Write::SameVersion { job, fingerprint } => {

@@ -281,6 +281,10 @@ pub fn consider(
     now: &dyn Fn() -> Now,
 ) -> io::Result<(Considered, FolderKind)> {
     let kind = FolderKind::probe(&spec.path)?;
+    // By way of a link that is not followed nothing is said of what lies at its other end.
+    if let Err(errno) = beneath::directory_of(&spec.path, relative, spec.links) {
+        return Ok((Considered::Unseen(errno.into()), kind));
+    }
     let walk = Walk { spec, kind: &kind, now, shutdown: &CancellationToken::new() };
     Ok((walk.consider(relative, &Excluded::of(spec)), kind))
 }

@@ -10,7 +10,7 @@ use upspool::model::job::State;
 use upspool::store::{FinishState, Record};
 use upspool_emulator::{Calls, Operation, Point, Reply};
 
-use crate::harness::{Bench, PATIENCE, Service, noise};
+use crate::harness::{Bench, PATIENCE, Service, as_a_user, noise};
 
 /// All files below the folder, by their paths in it.
 fn names(bench: &Bench) -> Vec<String> {
@@ -370,6 +370,69 @@ async fn a_folder_that_is_not_mounted_is_waited_for_and_its_files_are_moved_when
     assert_eq!(names(&bench), ["done/a.txt"]);
     assert_eq!(bench.record("a.txt").await.finish, FinishState::Done);
     assert_eq!(bench.emulator.files().len(), 1);
+}
+
+#[tokio::test]
+async fn a_move_that_cannot_be_keeps_nobody_from_being_told_and_makes_no_new_job() {
+    let mut bench = Bench::new().await;
+    let program = hook(&bench, "echo \"$UPSPOOL_JOB\" >>told");
+    // The target cannot be made: something lies in its place.
+    std::fs::write(bench.path("drop/failed"), "").unwrap();
+    bench.folder = format!(
+        "after_failure = {{ move = \"failed\" }}\nreceipt = true\non_failed = [{program:?}]\nexclude = [\"failed\"]\n"
+    );
+    bench.drop_file("empty.txt", b"");
+    let service = bench.start();
+    service.wait_event("finish-retry").await;
+    service.stop().await;
+    set(&bench, "UPDATE jobs SET finish_tries = 4, finish_due = 0 WHERE finish_state = 'pending'");
+    let (code, printed, log) = bench.once(&[]).await;
+    assert_eq!((code, printed.as_str()), (0, ""), "{log:#?}");
+    let record = bench.record("empty.txt").await;
+    assert_eq!((record.finish, record.finish_step.as_deref()), (FinishState::Failed, Some("source")));
+    assert!(record.finish_error.unwrap().contains("opening the target directory"));
+    assert_eq!(std::fs::read_to_string(bench.path("told")).unwrap(), "1\n");
+    assert_eq!(receipt(&bench, "empty.txt")["state"], "failed");
+    // It was set aside and given its name back five times, and is the same file all the same.
+    assert_eq!(bench.once(&[]).await.1, "");
+    assert_eq!(bench.records().await.len(), 1);
+    std::fs::remove_file(bench.path("drop/failed")).unwrap();
+    let service = bench.start();
+    service.wait_event("ready").await;
+    assert!(bench.command(&["cancel", "1"]).output().unwrap().status.code() == Some(1));
+    assert!(bench.command(&["retry", "--failed"]).output().unwrap().status.code().is_some());
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_stored_file_whose_rights_are_taken_away_is_stored_still() {
+    let mut bench = Bench::new().await;
+    bench.folder = "after_failure = { move = \"failed\" }\n".into();
+    let path = bench.drop_file("a.txt", b"text");
+    // Root reads everything.
+    let once = || Service::spawn(as_a_user(&bench, &["run", "--once", "--timeout", "60s"])).ended();
+    assert_eq!(once().await.0.code(), Some(0));
+    for mode in [0o000, 0o644] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let (status, log) = once().await;
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(path.exists(), "{log}");
+    }
+    assert_eq!(bench.records().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_absolute_target_in_the_folder_is_reached_by_no_link() {
+    let mut bench = Bench::new().await;
+    bench.folder = format!("after_upload = {{ move = {:?} }}\n", bench.path("drop/done"));
+    std::fs::create_dir(bench.path("victim")).unwrap();
+    std::os::unix::fs::symlink(bench.path("victim"), bench.path("drop/done")).unwrap();
+    bench.drop_file("a.txt", b"text");
+    let service = bench.start();
+    service.wait_event("finish-retry").await;
+    service.stop().await;
+    assert_eq!(std::fs::read_dir(bench.path("victim")).unwrap().count(), 0);
+    assert!(bench.path("drop/a.txt").exists());
 }
 
 #[tokio::test]

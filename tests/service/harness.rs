@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -353,4 +354,22 @@ pub fn noise(bytes: usize, seed: u64) -> Vec<u8> {
 /// A name from bytes that need not be UTF-8.
 pub fn name(bytes: &[u8]) -> std::ffi::OsString {
     std::ffi::OsStr::from_bytes(bytes).to_owned()
+}
+
+/// A command whose user may not read everything: root could, whatever the modes say.
+pub fn as_a_user(bench: &Bench, arguments: &[&str]) -> Command {
+    const NOBODY: u32 = 65534;
+    let command = bench.command(arguments);
+    if !rustix::process::geteuid().is_root() {
+        return command;
+    }
+    let program = bench.path("upspool");
+    if !program.exists() {
+        std::fs::copy(env!("CARGO_BIN_EXE_upspool"), &program).unwrap();
+        let owner = Command::new("chown").args(["-R", "65534:65534"]).arg(bench.dir.path()).status();
+        assert!(owner.unwrap().success());
+    }
+    let mut other = Command::new(program);
+    other.args(command.get_args()).env_clear().env("HOME", bench.dir.path()).uid(NOBODY).gid(NOBODY);
+    other
 }

@@ -1,14 +1,12 @@
 //! The source changes at each stage of its way: what becomes a File was one version of it.
 
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 
 use upspool::model::job::State;
 use upspool_emulator::{Calls, Operation, Point};
 
-use crate::harness::{Bench, Service, noise, sha256};
+use crate::harness::{Bench, Service, as_a_user, noise, sha256};
 
 const MIB: usize = 1024 * 1024;
 const SIZE: usize = 3 * MIB;
@@ -159,22 +157,4 @@ async fn a_file_that_cannot_be_read_says_so_and_is_sent_when_it_can() {
     service.wait_stored(1).await;
     service.stop().await;
     assert_eq!(bench.emulator.files().len(), 1);
-}
-
-/// A command whose user may not read everything: root could, whatever the modes say.
-fn as_a_user(bench: &Bench, arguments: &[&str]) -> Command {
-    const NOBODY: u32 = 65534;
-    let command = bench.command(arguments);
-    if !rustix::process::geteuid().is_root() {
-        return command;
-    }
-    let program = bench.path("upspool");
-    if !program.exists() {
-        std::fs::copy(env!("CARGO_BIN_EXE_upspool"), &program).unwrap();
-        let owner = Command::new("chown").args(["-R", "65534:65534"]).arg(bench.dir.path()).status();
-        assert!(owner.unwrap().success());
-    }
-    let mut other = Command::new(program);
-    other.args(command.get_args()).env_clear().env("HOME", bench.dir.path()).uid(NOBODY).gid(NOBODY);
-    other
 }

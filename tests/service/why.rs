@@ -167,6 +167,13 @@ async fn what_has_ended_is_said_with_its_code_and_what_to_do() {
     assert!(said["remedy"].as_str().unwrap().contains("put content into the file"), "{said}");
     let said = assert_why(&bench, "moved.txt", "stored", 0);
     assert!(said["message"].as_str().unwrap().contains("lies at "), "{said}");
+    // Nothing is said of what lies elsewhere, by whatever way.
+    std::fs::write(bench.path("secret"), "x").unwrap();
+    std::os::unix::fs::symlink(bench.dir.path(), bench.path("drop/way")).unwrap();
+    for there in ["way/secret", "way/none"] {
+        assert_why(&bench, there, "no-such-file", 1);
+    }
+    std::fs::remove_file(bench.path("drop/way")).unwrap();
     // A path by another name: the folder by way of a link.
     std::os::unix::fs::symlink(bench.path("drop"), bench.path("way")).unwrap();
     let (code, said) = why(&bench, &bench.path("way/empty.txt"));

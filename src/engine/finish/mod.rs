@@ -8,7 +8,7 @@
 mod steps;
 mod told;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +31,10 @@ use crate::store::{Store, Unfinished, Writer};
 use crate::text::shown;
 
 /// Sources and receipts that are worked on at once: each takes a blocking thread, and a file server may keep it.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
+
+/// Of one folder: the file server of one keeps not all of them.
+const AT_ONCE_OF_ONE: usize = 4;
 
 /// Programs that run at once.
 const HOOKS: usize = 4;
@@ -148,8 +151,8 @@ pub struct Parts {
 pub struct Finisher {
     parts: Arc<Parts>,
     lanes: [Lane; 2],
-    /// What is worked on, of both lanes.
-    busy: HashSet<JobId>,
+    /// What is worked on, of both lanes, and in which folder.
+    busy: HashMap<JobId, FolderId>,
     here: Whereabouts,
 }
 
@@ -176,7 +179,7 @@ impl Finisher {
             Lane::new(&[FinishStep::Source, FinishStep::Receipt], AT_ONCE),
             Lane::new(&[FinishStep::Hook], HOOKS),
         ];
-        Finisher { parts: Arc::new(parts), lanes, busy: HashSet::new(), here }
+        Finisher { parts: Arc::new(parts), lanes, busy: HashMap::new(), here }
     }
 
     /// Works until `stop`, and then until what is under way has ended, `drain` at most; returns when it is told to `end`
@@ -231,29 +234,41 @@ impl Finisher {
         }
         let now = parts.clock.now();
         for lane in &mut self.lanes {
+            let full = full_of(&self.busy);
+            lane.ready.retain(|one| !full.contains(&one.folder));
             if lane.ready.is_empty() && lane.running.len() < lane.slots {
                 // Those that are worked on are still due, as far as the store knows.
                 let (steps, limit) = (lane.steps, PAGE + self.busy.len());
-                let read = || parts.store.unfinished(steps, now.wall, limit);
+                let read = || parts.store.unfinished(steps, &full, now.wall, limit);
                 let due = parts.writer.read("reading what is to be finished", read).await?;
-                lane.ready.extend(due.into_iter().filter(|one| !self.busy.contains(&one.job)));
+                lane.ready.extend(due.into_iter().filter(|one| !self.busy.contains_key(&one.job)));
             }
             while lane.running.len() < lane.slots
                 && let Some(one) = lane.ready.pop_front()
             {
-                if self.busy.insert(one.job) {
+                if !self.busy.contains_key(&one.job) && !full_of(&self.busy).contains(&one.folder) {
+                    self.busy.insert(one.job, one.folder);
                     lane.running.spawn(attend(parts.clone(), one));
                 }
             }
         }
         let later = || parts.store.unfinished_later(now.wall);
         let (left, next) = parts.writer.read("reading what is to be finished", later).await?;
-        if left == 0 && self.busy.is_empty() {
+        if !left && self.busy.is_empty() {
             parts.finish.idle_at.store(announced, Ordering::SeqCst);
         }
         let wait = next.map_or(i64::MAX, |next| next.0.saturating_sub(now.wall.0)).max(1);
         Some(Duration::from_millis(u64::try_from(wait).unwrap_or(1)))
     }
+}
+
+/// The folders that have all that they may have at once.
+fn full_of(busy: &HashMap<JobId, FolderId>) -> Vec<FolderId> {
+    let mut counts: HashMap<FolderId, usize> = HashMap::new();
+    for folder in busy.values() {
+        *counts.entry(*folder).or_default() += 1;
+    }
+    counts.into_iter().filter(|(_, count)| *count >= AT_ONCE_OF_ONE).map(|(folder, _)| folder).collect()
 }
 
 /// Works on one job; a panic in it is its own failure.

@@ -90,23 +90,37 @@ pub(super) async fn advance(parts: &Parts, one: Unfinished) {
             Came::Later(message) => {
                 let due = Wall(now.wall.0.saturating_add(AWAY));
                 let (state, step, error) = (FinishState::Pending, Some(step), Some(message));
-                return write(parts, &record, Progress { of, state, step, tries, due, error, source: None })
-                    .await;
+                return write(
+                    parts,
+                    &record,
+                    Progress { of, state, step, tries, due, error, gives_up: false, source: None },
+                )
+                .await;
             }
             Came::Failed(message) => {
                 tries += 1;
                 let again = finish::again_at(tries, now.wall);
                 tell_failed(folder, &record, step, tries, again, &message);
+                if step == FinishStep::Source {
+                    remember_times(parts, folder, &record).await;
+                }
+                // A move that cannot be keeps nobody from being told.
+                let next = if again.is_some() { Some(step) } else { folder.plan.after(step, record.state) };
                 let progress = Progress {
                     of,
-                    state: if again.is_some() { FinishState::Pending } else { FinishState::Failed },
-                    step: Some(step),
-                    tries,
+                    state: if next.is_some() { FinishState::Pending } else { FinishState::Done },
+                    step: next,
+                    tries: if again.is_some() { tries } else { 0 },
                     due: again.unwrap_or(Wall(0)),
                     error: Some(message),
+                    gives_up: again.is_none(),
                     source: None,
                 };
-                return write(parts, &record, progress).await;
+                write(parts, &record, progress).await;
+                match next.filter(|_| again.is_none()) {
+                    Some(next) => (step, tries) = (next, 0),
+                    None => return,
+                }
             }
         }
     }
@@ -129,6 +143,7 @@ pub(super) async fn fail_for_good(parts: &Parts, one: Unfinished, state: State, 
         tries: one.tries,
         due: Wall(0),
         error: Some(message),
+        gives_up: true,
         source: None,
     };
     let _ = parts.writer.ask(Write::Finish { job: one.job, progress: Box::new(progress) }).await;
@@ -136,7 +151,7 @@ pub(super) async fn fail_for_good(parts: &Parts, one: Unfinished, state: State, 
 
 fn done(of: (State, FinishStep), next: Option<FinishStep>, source: Option<SourceEnd>) -> Progress {
     let state = if next.is_some() { FinishState::Pending } else { FinishState::Done };
-    Progress { of, state, step: next, tries: 0, due: Wall(0), error: None, source }
+    Progress { of, state, step: next, tries: 0, due: Wall(0), error: None, gives_up: false, source }
 }
 
 /// Writes it down, and has the path looked at where a source is out of the way: a new file may have waited for that.
@@ -205,6 +220,27 @@ async fn source(parts: &Parts, folder: &Folder, record: &Record) -> Came {
     }
 }
 
+/// Setting a file aside and giving its name back changes its ctime. Of one that was never sent nothing else tells that it
+/// is the same: it would be a new job for that, and fail the same way, without end.
+async fn remember_times(parts: &Parts, folder: &Folder, record: &Record) {
+    let (root, path, wall) = (folder.path.clone(), record.relative_path.clone(), parts.clock.now().wall);
+    let looked = spawn_blocking(move || {
+        let kind = FolderKind::probe(&root).unwrap_or(FolderKind::UNKNOWN);
+        look(&root, &path, Links::None, &kind, wall)
+    });
+    let Ok(
+        Observation::Present { look, .. } | Observation::OpenForWriting(look) | Observation::Unreadable(look),
+    ) = looked.await
+    else {
+        return;
+    };
+    let (now, then) = (look.fingerprint, record.fingerprint);
+    let only_ctime = (now.bytes, now.mtime_ns, now.inode) == (then.bytes, then.mtime_ns, then.inode);
+    if only_ctime && now != then {
+        parts.writer.send(Write::SameVersion { job: record.id, fingerprint: now });
+    }
+}
+
 /// Whether the folder is the directory in which files were met before: an empty mount point has none of them. Nothing if
 /// the store cannot be read any more.
 async fn is_known_ground(parts: &Parts, folder: &Folder, record: &Record) -> Option<bool> {
@@ -267,16 +303,27 @@ async fn receipt(parts: &Parts, folder: &Folder, record: &Record) -> Came {
     }
 }
 
-/// Whether another job speaks for the path by now.
+/// Whether a later job is about the path by now, or this one goes another way.
 async fn is_old(parts: &Parts, record: &Record) -> Option<bool> {
-    let read = || parts.store.speaker(record.folder, &record.relative_path);
-    let speaker = parts.writer.read("reading who has a path", read).await?;
-    Some(speaker.is_some_and(|speaker| speaker != record.id))
+    let read = || parts.store.has_successor(record.id, record.folder, &record.relative_path);
+    if parts.writer.read("reading who has a path", read).await? {
+        return Some(true);
+    }
+    // Or the job itself is sent again.
+    let now = parts.writer.read("reading a job", || parts.store.record(record.id)).await?;
+    Some(now.is_none_or(|now| now.state != record.state || now.finish != FinishState::Pending))
 }
 
 /// Runs the program.
 async fn run_hook(parts: &Parts, plan: &Plan, record: &Record) -> Came {
     let Some(command) = plan.hook(record.state) else { return Came::Done(None) };
+    let program = std::path::PathBuf::from(&command[0]);
+    // It may lie where a file server does not answer.
+    match spawn_blocking(move || hook::check(&program, None)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Came::Failed(error.to_string()),
+        Err(_) => return Came::Unknown,
+    }
     let input = told::record(record, false, parts.clock.now().wall) + "\n";
     match hook::run(command, &told::variables(record), &input, plan.hook_timeout).await {
         Ok(()) => Came::Done(None),

@@ -54,6 +54,15 @@ impl Intake {
                 matches!(known.state, State::Uploading | State::Completing)
                     && known.fingerprint.differs_in_times_only(&settled.fingerprint)
             };
+            // Its rights were taken away after it had ended: it is what it was, as far as anybody can tell.
+            let shut = |known: &Known| {
+                let (then, now) = (&known.fingerprint, &settled.fingerprint);
+                let same = (then.bytes, then.mtime_ns, then.inode) == (now.bytes, now.mtime_ns, now.inode);
+                !settled.readable && same && known.state == State::Stored
+            };
+            if file.known.as_ref().is_some_and(shut) {
+                continue;
+            }
             // What lies there is looked at again when the source of its job is out of the way.
             let leaves = |known: &Known| known.leaves;
             if file.known.as_ref().is_some_and(|known| touched(known) || leaves(known)) {

@@ -117,8 +117,11 @@ async fn what_cannot_be_sent_fails_at_once_and_what_was_there_is_skipped() {
     assert_eq!(record.finish, FinishState::Pending);
     assert_eq!(record.warnings, ["odd \"name\""]);
     assert_eq!(record.ended_at, Some(at(0).wall));
-    let due = fixture.store.unfinished(&[FinishStep::Source], Wall(0), 10).await.unwrap();
-    assert_eq!(due, [Unfinished { job: failed.id, step: FinishStep::Source, tries: 0 }]);
+    let due = fixture.store.unfinished(&[FinishStep::Source], &[], Wall(0), 10).await.unwrap();
+    assert_eq!(
+        due,
+        [Unfinished { job: failed.id, step: FinishStep::Source, tries: 0, folder: fixture.folder }]
+    );
     assert_eq!(fixture.store.history(failed.id).await.unwrap()[0].code.as_deref(), Some("file-empty"));
 }
 

@@ -197,10 +197,12 @@ async fn a_record_tells_the_whole_story() {
     assert_eq!((record.error, record.candidates, record.due_at), (None, Vec::new(), None));
     assert_eq!(record.upload_expires_at, None);
     assert_eq!(record.finish, FinishState::Pending);
-    let due = |steps: &'static [FinishStep], now| fixture.store.unfinished(steps, Wall(now), 10);
-    let first = Unfinished { job: job.id, step: FinishStep::Source, tries: 0 };
+    let due = |steps: &'static [FinishStep], now| fixture.store.unfinished(steps, &[], Wall(now), 10);
+    let first = Unfinished { job: job.id, step: FinishStep::Source, tries: 0, folder: fixture.folder };
     assert_eq!(due(&[FinishStep::Source, FinishStep::Receipt], 0).await.unwrap(), [first]);
     assert_eq!(due(&[FinishStep::Hook], 0).await.unwrap(), []);
+    let but = fixture.store.unfinished(&[FinishStep::Source], &[fixture.folder], Wall(0), 10).await.unwrap();
+    assert_eq!(but, []);
 
     let write = async |progress| {
         fixture.store.write(&Write::Finish { job: job.id, progress: Box::new(progress) }).await.unwrap();
@@ -213,14 +215,15 @@ async fn a_record_tells_the_whole_story() {
         tries: 1,
         due: Wall(9_000),
         error: Some("ended with 3".into()),
+        gives_up: false,
         source: Some(SourceEnd::Left { moved_to }),
     };
     write(failed.clone()).await;
     assert_eq!(due(&[FinishStep::Hook], 8_999).await.unwrap(), []);
-    assert_eq!(fixture.store.unfinished_later(Wall(8_999)).await.unwrap(), (1, Some(Wall(9_000))));
-    let again = Unfinished { job: job.id, step: FinishStep::Hook, tries: 1 };
+    assert_eq!(fixture.store.unfinished_later(Wall(8_999)).await.unwrap(), (true, Some(Wall(9_000))));
+    let again = Unfinished { job: job.id, step: FinishStep::Hook, tries: 1, folder: fixture.folder };
     assert_eq!(due(&[FinishStep::Hook], 9_000).await.unwrap(), [again]);
-    assert_eq!(fixture.store.unfinished_later(Wall(9_000)).await.unwrap(), (1, None));
+    assert_eq!(fixture.store.unfinished_later(Wall(9_000)).await.unwrap(), (true, None));
     let hook = (State::Stored, FinishStep::Hook);
     write(Progress { of: (State::Failed, FinishStep::Hook), state: FinishState::Done, ..failed.clone() })
         .await;
@@ -242,17 +245,44 @@ async fn a_record_tells_the_whole_story() {
         tries: 0,
         due: Wall(0),
         error: None,
+        gives_up: false,
         source: None,
     };
     write(done.clone()).await;
     // What comes late finds nothing to be finished any more.
-    write(failed).await;
+    write(failed.clone()).await;
+    assert_eq!(fixture.store.record(job.id).await.unwrap().unwrap().finish, FinishState::Done);
+    // A step that is given up keeps the rest from nothing, and is what is done again.
+    let again = "UPDATE jobs SET finish_state = 'pending', finish_step = 'source'";
+    sqlx::query(again).execute(&fixture.store.writer).await.unwrap();
+    let given_up = Progress {
+        of: (State::Stored, FinishStep::Source),
+        step: Some(FinishStep::Hook),
+        error: Some("no room".into()),
+        gives_up: true,
+        source: None,
+        ..failed
+    };
+    write(given_up).await;
+    let record = fixture.store.record(job.id).await.unwrap().unwrap();
+    assert_eq!((record.finish, record.finish_step.as_deref()), (FinishState::Pending, Some("hook")));
+    write(done.clone()).await;
+    let record = fixture.store.record(job.id).await.unwrap().unwrap();
+    assert_eq!((record.finish, record.finish_step.as_deref()), (FinishState::Failed, Some("source")));
+    assert_eq!(record.finish_error.as_deref(), Some("no room"));
+    fixture.store.write(&Write::FinishAgain(job.id)).await.unwrap();
+    let last = Progress { of: (State::Stored, FinishStep::Source), gives_up: true, ..done.clone() };
+    write(last).await;
+    let record = fixture.store.record(job.id).await.unwrap().unwrap();
+    assert_eq!((record.finish, record.finish_step.as_deref()), (FinishState::Failed, Some("source")));
+    fixture.store.write(&Write::FinishAgain(job.id)).await.unwrap();
+    write(Progress { of: (State::Stored, FinishStep::Source), ..done }).await;
     fixture.store.write(&Write::Warnings { job: job.id, warnings: vec!["w".into()] }).await.unwrap();
     let record = fixture.store.record(job.id).await.unwrap().unwrap();
     assert_eq!((record.finish, record.finish_step.as_deref()), (FinishState::Done, None));
     assert_eq!(record.moved_to.as_deref(), Some(Path::new("/srv/a/done/x.jsonl")));
     assert_eq!(record.warnings, ["w"]);
-    assert_eq!(fixture.store.unfinished_later(Wall(0)).await.unwrap(), (0, None));
+    assert_eq!(fixture.store.unfinished_later(Wall(0)).await.unwrap(), (false, None));
 
     let uploads = fixture.store.uploads_and_parts(job.id).await.unwrap();
     assert_eq!((uploads.len(), uploads[0].number, uploads[0].parts.len()), (1, 1, 3));
