@@ -14,6 +14,7 @@ pub mod preflight;
 pub mod presence;
 pub mod reconcile;
 pub mod settle;
+pub mod silence;
 pub mod time;
 pub mod watchdog;
 pub mod why;

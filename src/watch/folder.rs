@@ -15,9 +15,11 @@ use super::hints::Deaf;
 use super::jobs::{Full, Shared};
 use super::kind::FolderKind;
 use super::limits;
-use super::scan::{BATCH, MOST_NAMED};
+use super::scan::{BATCH, Listening, MOST_NAMED};
 use super::{FolderState, Notice, Scanned, WatchMode};
+use crate::beneath::Links;
 use crate::model::job::Code;
+use crate::model::silence::Silence;
 use crate::model::time::Boot;
 
 /// How often it is checked that the folder is still the directory that is watched: nothing is told when a file system
@@ -58,6 +60,7 @@ pub(super) struct Folder {
     /// What the last scan since the watches were placed could not watch, or would watch by other watches.
     shape: Option<Shape>,
     deaf: Option<(Deaf, Boot, u64)>,
+    silence: Silence,
 }
 
 type Shape = (BTreeSet<(PathBuf, u64)>, BTreeSet<PathBuf>);
@@ -88,6 +91,7 @@ impl Folder {
             took: Duration::ZERO,
             shape: None,
             deaf: None,
+            silence: Silence::default(),
         }
     }
 
@@ -127,7 +131,9 @@ impl Folder {
                     self.say(FolderState::Missing { message }).await?;
                     // When it is back, it is scanned at once, and whatever stood in the way of watches is tried anew.
                     self.scan_at = Boot(i64::MIN);
-                    self.deaf = None;
+                    if !self.is_silent() {
+                        self.deaf = None;
+                    }
                     sleep(MISSING_CHECK).await;
                 }
             }
@@ -178,6 +184,7 @@ impl Folder {
         let deaf = match armed {
             Ok(Ok(())) => {
                 self.deaf = None;
+                self.silence.begin((self.shared.now)().wall);
                 self.say(FolderState::Events).await?;
                 return Ok(Some(How::Events));
             }
@@ -194,7 +201,7 @@ impl Folder {
         let mut checked = self.boot();
         let mut hints = Vec::new();
         loop {
-            self.begin_scans(kind);
+            self.begin_scans(kind, how);
             let now = self.boot();
             let due = if self.full.is_some() { Boot(i64::MAX) } else { self.due() };
             let nap = due.min(checked + ROOT_CHECK).since(now).min(LONGEST_SLEEP);
@@ -220,13 +227,15 @@ impl Folder {
             }
             let heard = self.shared.signals.take();
             if heard.limit && how == How::Events {
-                let (ears, path) = (self.shared.ears.clone(), self.shared.spec.path.clone());
-                let _ = spawn_blocking(move || ears.disarm(&path)).await;
+                self.disarm().await;
                 self.note_deaf(Deaf::Watches);
                 return Ok(());
             }
             if heard.lost {
                 self.note_lost();
+            }
+            if heard.forgot {
+                self.silence.begin((self.shared.now)().wall);
             }
             if heard.rearm {
                 return Ok(());
@@ -243,6 +252,11 @@ impl Folder {
         }
     }
 
+    async fn disarm(&self) {
+        let (ears, path) = (self.shared.ears.clone(), self.shared.spec.path.clone());
+        let _ = spawn_blocking(move || ears.disarm(&path)).await;
+    }
+
     fn note_deaf(&mut self, deaf: Deaf) {
         let limit = limits::in_force(&deaf);
         self.deaf = Some((deaf, self.boot(), limit));
@@ -250,9 +264,10 @@ impl Folder {
 
     /// Whether it is time to try to watch a folder that could not be watched.
     fn hears_again(&self) -> bool {
-        self.deaf.as_ref().is_some_and(|(deaf, since, limit)| {
-            limits::in_force(deaf) != *limit || self.boot().since(*since) >= DEAF_RETRY
-        })
+        !self.is_silent()
+            && self.deaf.as_ref().is_some_and(|(deaf, since, limit)| {
+                limits::in_force(deaf) != *limit || self.boot().since(*since) >= DEAF_RETRY
+            })
     }
 
     /// Sorts what events named, and hands over the files among it.
@@ -275,19 +290,37 @@ impl Folder {
         Ok(())
     }
 
-    fn begin_scans(&mut self, kind: &FolderKind) {
+    fn begin_scans(&mut self, kind: &FolderKind, how: How) {
         if self.full.is_none() && (self.boot() >= self.due() || self.shared.signals.is_asked()) {
             // Whatever is missing now is found by this scan, since it begins with the barrier.
             self.parts.clear();
             self.lost = None;
             let generation = self.shared.signals.begin();
-            self.full = Some(tokio::spawn(self.shared.clone().scan_all(*kind, generation)));
+            let listening = self.listening(kind, how);
+            self.full = Some(tokio::spawn(self.shared.clone().scan_all(*kind, generation, listening)));
         }
         if self.part.is_none() && !self.parts.is_empty() {
             let parts = std::mem::take(&mut self.parts);
             let (shared, kind) = (self.shared.clone(), *kind);
             self.part = Some(spawn_blocking(move || shared.scan_parts(&kind, parts)));
         }
+    }
+
+    /// What the scan that begins now is to find out about events. Nothing where none are awaited, or births are told by
+    /// another clock, or where files are met behind links, of which no event tells.
+    fn listening(&self, kind: &FolderKind, how: How) -> Option<Listening> {
+        let asks = how == How::Events && kind.local_times && self.shared.spec.links == Links::None;
+        asks.then(|| {
+            let window = self.silence.window((self.shared.now)().wall);
+            // The kernel writes times of birth by a clock that is some milliseconds behind.
+            let named = self.shared.signals.named_since(window.start - Duration::from_secs(1));
+            Listening { window, named }
+        })
+    }
+
+    /// Whether it is known that events do not tell of everything here: for the rest of this run.
+    fn is_silent(&self) -> bool {
+        matches!(self.deaf, Some((Deaf::Silent(_), ..)))
     }
 
     /// When the next scan is due, unless somebody asks for one.
@@ -300,6 +333,7 @@ impl Folder {
 
     fn note_lost(&mut self) {
         let now = self.boot();
+        self.silence.begin((self.shared.now)().wall);
         if self.lost.is_none() {
             if now.since(self.lost_at) > PAUSE_FORGIVEN {
                 self.pause = FIRST_PAUSE;
@@ -313,7 +347,7 @@ impl Folder {
     /// Reports a scan. Whether the watches are still what they should be.
     async fn scanned(&mut self, full: Option<Full>, how: How) -> Result<bool, Closed> {
         self.ended = self.boot();
-        let Some(Full { found, generation, same_root, took }) = full else {
+        let Some(Full { mut found, generation, same_root, took, window }) = full else {
             // It panicked, or is not wanted any more.
             self.scan_at = self.ended + LONGEST_PAUSE;
             return Ok(true);
@@ -347,6 +381,12 @@ impl Folder {
         }))
         .await?;
         // A mount that came, or a directory that became readable, has no watches yet.
+        let silent = window.is_some_and(|window| self.silence.scanned(&window, found.births));
+        if let Some(path) = found.unheard.take().filter(|_| silent) {
+            self.disarm().await;
+            self.note_deaf(Deaf::Silent(path));
+            return Ok(false);
+        }
         let shape_is_new = self.shape.replace(shape.clone()).is_some_and(|old| old != shape);
         Ok(there && !(shape_is_new && how == How::Events))
     }

@@ -1,6 +1,9 @@
 //! Hears of changes from the kernel, by way of notify, and passes on what may be a new file. Only hints: what is lost
 //! here is found by the next scan.
 
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,14 +11,20 @@ use notify::event::{AccessKind, AccessMode, EventKindMask, ModifyKind, RenameMod
 use notify::{Config, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{Notify, mpsc};
 
+use super::Clock;
 use super::kind::FolderKind;
+use crate::model::time::Wall;
 
 /// So many hints wait for one folder. More are thrown away, and the folder is scanned instead.
 pub(super) const MOST_HINTS: usize = 8_192;
 
+/// So many names are remembered of which events told, for scans to ask; 16 bytes each.
+const MOST_NAMES: usize = 32_768;
+
 /// Where the hints for one folder go.
 pub(super) struct Post {
     pub(super) root: PathBuf,
+    pub(super) now: Clock,
     pub(super) hints: mpsc::Sender<PathBuf>,
     pub(super) signals: Arc<Signals>,
 }
@@ -33,6 +42,8 @@ struct State {
     begun: u64,
     wanted: u64,
     kind: FolderKind,
+    /// What events told of, and when.
+    named: HashMap<u64, Wall>,
 }
 
 /// What was heard since it was last asked.
@@ -44,11 +55,14 @@ pub(super) struct Heard {
     pub(super) rearm: bool,
     /// A directory could not be watched, since there are no watches left.
     pub(super) limit: bool,
+    /// There were too many names to be remembered.
+    pub(super) forgot: bool,
 }
 
 impl Signals {
     pub(super) fn new() -> Signals {
-        let state = State { heard: Heard::default(), begun: 0, wanted: 0, kind: FolderKind::UNKNOWN };
+        let kind = FolderKind::UNKNOWN;
+        let state = State { heard: Heard::default(), begun: 0, wanted: 0, kind, named: HashMap::new() };
         Signals { state: Mutex::new(state), wake: Notify::new() }
     }
 
@@ -64,6 +78,23 @@ impl Signals {
     /// Takes what was heard.
     pub(super) fn take(&self) -> Heard {
         std::mem::take(&mut self.state().heard)
+    }
+
+    /// Remembers that an event told of a path.
+    fn name(&self, relative: &Path, now: Wall) {
+        let mut state = self.state();
+        if state.named.len() >= MOST_NAMES {
+            state.named.clear();
+            state.heard.forgot = true;
+        }
+        state.named.insert(hash_of(relative), now);
+    }
+
+    /// What events told of since a time; what is older is forgotten.
+    pub(super) fn named_since(&self, time: Wall) -> HashSet<u64> {
+        let mut state = self.state();
+        state.named.retain(|_, at| *at >= time);
+        state.named.keys().copied().collect()
     }
 
     /// Asks for a scan that begins after this call; returns its number.
@@ -95,6 +126,13 @@ impl Signals {
     }
 }
 
+/// What is remembered of a name.
+pub(super) fn hash_of(relative: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    relative.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Why a folder cannot be watched.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Deaf {
@@ -104,6 +142,8 @@ pub(super) enum Deaf {
     Instances,
     /// The folder is gone.
     Gone,
+    /// Files come to be of which no event tells, as this one.
+    Silent(PathBuf),
     /// Something else.
     Failed(String),
 }
@@ -190,6 +230,7 @@ fn hear(posts: &[Post], event: notify::Result<Event>) {
             | EventKind::Create(_)
             | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
                 for (post, relative) in concerned(posts, &event.paths) {
+                    post.signals.name(relative, (post.now)().wall);
                     if post.hints.try_send(relative.to_path_buf()).is_err() {
                         post.lost();
                     }
@@ -246,7 +287,8 @@ mod tests {
 
     fn post(root: &str) -> (Post, mpsc::Receiver<PathBuf>) {
         let (hints, receiver) = mpsc::channel(1);
-        (Post { root: root.into(), hints, signals: Arc::new(Signals::new()) }, receiver)
+        let now: Clock = Arc::new(crate::model::time::Now::default);
+        (Post { root: root.into(), now, hints, signals: Arc::new(Signals::new()) }, receiver)
     }
 
     fn created(path: &str) -> notify::Result<Event> {

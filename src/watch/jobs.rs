@@ -1,6 +1,7 @@
 //! The work of a folder's task that blocks, on threads of its own.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::hints::{Ears, Signals};
 use super::kind::FolderKind;
-use super::scan::{Batch, Found, Walk};
+use super::scan::{Batch, Found, Listening, Walk};
 use super::{Clock, FolderSpec, Notice};
+use crate::model::time::Wall;
 
 /// How many scans run at once, of folders on local file systems and on others: a file server that hangs does not
 /// keep local folders from being scanned.
@@ -51,22 +53,30 @@ pub(super) struct Full {
     /// Whether the folder was the same directory before and after.
     pub(super) same_root: bool,
     pub(super) took: Duration,
+    /// Files that came to be in this time were asked about.
+    pub(super) window: Option<Range<Wall>>,
 }
 
 impl Shared {
-    /// Scans the whole folder. Nothing if it was not brought to its end.
-    pub(super) async fn scan_all(self, kind: FolderKind, generation: u64) -> Option<Full> {
+    /// Scans the whole folder, and counts the births that `listening` asks for. Nothing if it was not brought to its end.
+    pub(super) async fn scan_all(
+        self,
+        kind: FolderKind,
+        generation: u64,
+        listening: Option<Listening>,
+    ) -> Option<Full> {
         let permits = if kind.events { &self.permits.local } else { &self.permits.remote };
         let permit = permits.clone().acquire_owned().await.ok()?;
         let scan = move || {
             let _permit = permit;
             let began = (self.now)().boot;
             self.ears.barrier();
-            let found = self.walk(&kind, Path::new(""));
+            let found = self.walk(&kind, Path::new(""), listening.as_ref());
             let after = FolderKind::probe(&self.spec.path);
             let same_root = after.is_ok_and(|after| kind.is_still(&after));
             let took = (self.now)().boot.since(began);
-            (!found.stopped).then_some(Full { found, generation, same_root, took })
+            let window = listening.map(|listening| listening.window);
+            (!found.stopped).then_some(Full { found, generation, same_root, took, window })
         };
         match spawn_blocking(scan).await {
             Ok(full) => full,
@@ -83,7 +93,7 @@ impl Shared {
     pub(super) fn scan_parts(&self, kind: &FolderKind, parts: BTreeSet<PathBuf>) {
         self.ears.barrier();
         for part in topmost(parts) {
-            self.walk(kind, &part);
+            self.walk(kind, &part, None);
         }
     }
 
@@ -92,10 +102,11 @@ impl Shared {
         self.walker(kind).examine(hints)
     }
 
-    fn walk(&self, kind: &FolderKind, start: &Path) -> Found {
+    fn walk(&self, kind: &FolderKind, start: &Path, listening: Option<&Listening>) -> Found {
         let runtime = Handle::current();
         let folder = self.spec.key;
-        self.walker(kind).below(start, &mut |entries| {
+        let walk = Walk { listening, ..self.walker(kind) };
+        walk.below(start, &mut |entries| {
             runtime.block_on(async {
                 tokio::select! {
                     () = self.shutdown.cancelled() => false,
@@ -106,7 +117,7 @@ impl Shared {
     }
 
     fn walker<'a>(&'a self, kind: &'a FolderKind) -> Walk<'a> {
-        Walk { spec: &self.spec, kind, now: &*self.now, shutdown: &self.shutdown }
+        Walk { spec: &self.spec, kind, now: &*self.now, shutdown: &self.shutdown, listening: None }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::hints::Deaf;
+use crate::text::shown;
 
 /// The limit that stands in the way, as it is now; 0 where there is none or it cannot be read.
 pub(super) fn in_force(deaf: &Deaf) -> u64 {
@@ -14,7 +15,7 @@ fn strictest(deaf: &Deaf) -> Option<(&'static str, u64)> {
     let settings = match deaf {
         Deaf::Watches => ["fs.inotify.max_user_watches", "user.max_inotify_watches"],
         Deaf::Instances => ["fs.inotify.max_user_instances", "user.max_inotify_instances"],
-        Deaf::Gone | Deaf::Failed(_) => return None,
+        Deaf::Gone | Deaf::Silent(_) | Deaf::Failed(_) => return None,
     };
     let read = |name: &'static str| {
         let read = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()?;
@@ -29,6 +30,9 @@ pub(super) fn explain(deaf: &Deaf, directories: u64) -> String {
         Deaf::Watches => ("watches", directories),
         Deaf::Instances => ("instances", 1),
         Deaf::Failed(message) => return format!("cannot be watched: {message}"),
+        Deaf::Silent(path) => {
+            return format!("changes are found by scans that no event told of, as of {}", shown(path));
+        }
         Deaf::Gone => return "cannot be watched: it is gone".to_owned(),
     };
     let (setting, limit) = strictest(deaf).unwrap_or_default();

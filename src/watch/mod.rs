@@ -182,7 +182,12 @@ impl Watch {
             let (sender, hints) = mpsc::channel(MOST_HINTS);
             let signals = Arc::new(Signals::new());
             watch.folders.push((spec.key, signals.clone()));
-            posts.push(Post { root: spec.path.clone(), hints: sender, signals: signals.clone() });
+            posts.push(Post {
+                root: spec.path.clone(),
+                now: now.clone(),
+                hints: sender,
+                signals: signals.clone(),
+            });
             waiting.push((Arc::new(spec), signals, hints));
         }
         let (ears, permits) = (Arc::new(Ears::new(posts)), Arc::new(Permits::new()));

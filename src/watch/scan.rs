@@ -3,9 +3,11 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{File, Metadata};
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use rustix::fs::{AtFlags, CWD, OFlags, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
@@ -13,12 +15,14 @@ use tokio_util::sync::CancellationToken;
 use walkdir::{DirEntry, WalkDir};
 
 use super::FolderSpec;
+use super::hints::hash_of;
 use super::ignore::{Rule, Verdict};
 use super::kind::FolderKind;
 use super::look::look_of;
 use crate::beneath::{self, Links};
 use crate::model::file::Look;
-use crate::model::time::Now;
+use crate::model::silence::Births;
+use crate::model::time::{Now, Wall, millis};
 
 /// Paths below the folder, each with what `lstat` says of it.
 pub(super) type Batch = Vec<(PathBuf, Look)>;
@@ -49,6 +53,10 @@ pub(super) struct Found {
     pub(super) unreadable_count: u64,
     /// Mounts in the folder, with their devices. At most [`MOST_NAMED`].
     pub(super) mounts: BTreeSet<(PathBuf, u64)>,
+    /// Files that came to be in the window that was asked about.
+    pub(super) births: Births,
+    /// One of those that no event named.
+    pub(super) unheard: Option<PathBuf>,
     /// Why the folder itself could not be read.
     pub(super) root_error: Option<String>,
     /// Whether nobody wanted to hear more.
@@ -83,7 +91,7 @@ pub fn survey(
     deliver: &mut dyn FnMut(Vec<(PathBuf, Look)>) -> bool,
 ) -> io::Result<Survey> {
     let kind = FolderKind::probe(&spec.path)?;
-    let walk = Walk { spec, kind: &kind, now, shutdown: &CancellationToken::new() };
+    let walk = Walk { spec, kind: &kind, now, shutdown: &CancellationToken::new(), listening: None };
     let found = walk.below(Path::new(""), deliver);
     match found.root_error {
         Some(said) => Err(io::Error::other(said)),
@@ -104,6 +112,16 @@ pub(super) struct Walk<'a> {
     pub(super) kind: &'a FolderKind,
     pub(super) now: &'a dyn Fn() -> Now,
     pub(super) shutdown: &'a CancellationToken,
+    /// Which births are to be counted, if any.
+    pub(super) listening: Option<&'a Listening>,
+}
+
+/// What a scan has to know to find files that no event told of.
+pub(super) struct Listening {
+    /// They came to be in this time.
+    pub(super) window: Range<Wall>,
+    /// Of what events told.
+    pub(super) named: HashSet<u64>,
 }
 
 impl Walk<'_> {
@@ -152,6 +170,7 @@ impl Walk<'_> {
                     Ok(Some(metadata)) => {
                         found.files += 1;
                         found.bytes += metadata.size();
+                        found.listen(relative, &metadata, self.listening);
                         let look = look_of(&metadata, self.kind, (self.now)().wall);
                         batch.push((relative.to_path_buf(), look));
                     }
@@ -285,7 +304,7 @@ pub fn consider(
     if let Err(errno) = beneath::directory_of(&spec.path, relative, spec.links) {
         return Ok((Considered::Unseen(errno.into()), kind));
     }
-    let walk = Walk { spec, kind: &kind, now, shutdown: &CancellationToken::new() };
+    let walk = Walk { spec, kind: &kind, now, shutdown: &CancellationToken::new(), listening: None };
     Ok((walk.consider(relative, &Excluded::of(spec)), kind))
 }
 
@@ -301,6 +320,23 @@ fn is_mount(path: &Path, metadata: &Metadata, kind: &FolderKind) -> bool {
 }
 
 impl Found {
+    /// Counts a file that came to be in the window.
+    fn listen(&mut self, relative: &Path, metadata: &Metadata, listening: Option<&Listening>) {
+        // A chmod, a new name or a restored time change no birth. Some file systems keep none.
+        let (Some(listening), Ok(born)) = (listening, metadata.created()) else { return };
+        let Ok(born) = born.duration_since(UNIX_EPOCH) else { return };
+        if !listening.window.contains(&Wall(millis(born))) {
+            return;
+        }
+        // Of what lies in a directory that was moved in no event tells.
+        if relative.ancestors().any(|path| listening.named.contains(&hash_of(path))) {
+            self.births.heard += 1;
+        } else {
+            self.births.unheard += 1;
+            self.unheard.get_or_insert_with(|| relative.to_path_buf());
+        }
+    }
+
     fn failed(&mut self, error: &walkdir::Error, root: &Path, start: &Path) {
         let said = error.io_error().map_or_else(|| error.to_string(), io::Error::to_string);
         if error.depth() == 0 && start.as_os_str().is_empty() {

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::UNIX_EPOCH;
 
 use tempfile::TempDir;
@@ -63,9 +64,13 @@ struct Told {
 
 impl Told {
     fn start(spec: FolderSpec) -> Told {
+        Told::start_at(spec, clock())
+    }
+
+    fn start_at(spec: FolderSpec, clock: Clock) -> Told {
         let (sender, notices) = mpsc::channel(4);
         let shutdown = CancellationToken::new();
-        let (watch, task) = Watch::start(vec![spec], clock(), sender, shutdown.clone());
+        let (watch, task) = Watch::start(vec![spec], clock, sender, shutdown.clone());
         let (seen, scans, states) = Default::default();
         Told { watch, notices, seen, scans, states, shutdown, task }
     }
@@ -471,6 +476,90 @@ async fn what_cannot_be_read_is_reported_and_the_rest_is_scanned() {
     told.until("the scan after the watches were placed anew", |told| told.scans.len() >= 3).await;
     fs::write(closed.join("file"), "").unwrap();
     told.sees("closed/file").await;
+    told.stop().await;
+}
+
+/// A wall clock that can be set ahead, so that an event that did not come yet will not come any more.
+fn clock_ahead(by: &Arc<AtomicI64>) -> Clock {
+    let by = by.clone();
+    Arc::new(move || {
+        let now = clock()();
+        Now { wall: Wall(now.wall.0 + by.load(Ordering::SeqCst)), ..now }
+    })
+}
+
+/// Just longer than an event may be late.
+const TOO_LATE: i64 = 30_050;
+
+/// An overlay whose lower layer is written to behind its back: the new files are there, and nobody is told of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_system_that_does_not_tell_of_its_files_is_found_out_and_polled() {
+    let place = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let at = |name: &str| place.path().join(name);
+    for name in ["lower/drop", "upper", "work", "merged"] {
+        fs::create_dir_all(at(name)).unwrap();
+    }
+    let layers = ["lower", "upper", "work"].map(|name| format!("{name}dir={}", at(name).display())).join(",");
+    let mount = |arguments: &[&OsStr]| {
+        std::process::Command::new(arguments[0])
+            .args(&arguments[1..])
+            .output()
+            .is_ok_and(|out| out.status.success())
+    };
+    let merged = at("merged");
+    let arguments = ["mount", "-t", "overlay", "-o", &layers, "none"].map(OsStr::new);
+    if !mount(&[&arguments[..], &[merged.as_os_str()]].concat()) {
+        // No overlay is to be had here.
+        return;
+    }
+    let ahead = Arc::new(AtomicI64::new(0));
+    fs::write(at("lower/drop/before"), "").unwrap();
+    let mut told = Told::start_at(spec(&merged.join("drop")), clock_ahead(&ahead));
+    told.until("the first scan", |told| !told.scans.is_empty()).await;
+    ahead.store(TOO_LATE, Ordering::SeqCst);
+    for round in 0.. {
+        fs::write(at("lower/drop").join(round.to_string()), "").unwrap();
+        told.scan().await;
+        told.sees(round.to_string()).await;
+        if told.states.len() > 1 {
+            assert!(round > 0, "one file may have its reason");
+            break;
+        }
+    }
+    let FolderState::Degraded { every, why } = &told.states[1] else { panic!("{:?}", told.states) };
+    assert_eq!(*every, Duration::from_millis(50));
+    assert!(why.contains("changes are found by scans that no event told of"), "{why}");
+    // From now on nobody has to ask for a scan.
+    fs::write(at("lower/drop/after"), "").unwrap();
+    told.sees("after").await;
+    assert_eq!(told.states.len(), 2, "and it stays so: {:?}", told.states);
+    told.stop().await;
+    assert!(mount(&["umount".as_ref(), merged.as_os_str()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_events_told_of_are_not_silence_and_neither_is_what_was_there_or_moved_in() {
+    let place = tempfile::tempdir().unwrap();
+    let (root, outside) = (place.path().join("drop"), place.path().join("outside"));
+    fs::create_dir_all(&root).unwrap();
+    fs::write(root.join("before"), "").unwrap();
+    let ahead = Arc::new(AtomicI64::new(0));
+    let mut told = Told::start_at(spec(&root), clock_ahead(&ahead));
+    told.until("the first scan", |told| !told.scans.is_empty()).await;
+    ahead.store(TOO_LATE, Ordering::SeqCst);
+    for round in 0..4 {
+        fs::write(root.join(format!("written {round}")), "").unwrap();
+        fs::create_dir_all(outside.join("deep")).unwrap();
+        fs::write(outside.join("deep/file"), "").unwrap();
+        fs::rename(&outside, root.join(format!("moved {round}"))).unwrap();
+        // A time that was set and other rights are no birth.
+        File::open(root.join("before")).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        fs::hard_link(root.join("before"), root.join(format!("linked {round}"))).unwrap();
+        told.sees(format!("moved {round}/deep/file")).await;
+        told.sees(format!("linked {round}")).await;
+        told.scan().await;
+    }
+    assert_eq!(told.states, [FolderState::Events]);
     told.stop().await;
 }
 
