@@ -71,6 +71,18 @@ impl Failure {
         }
     }
 
+    /// What it says, where it is told beside other things.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Failure::Config(faults) => faults.to_string(),
+            Failure::Store(error) | Failure::Damaged(error) => error.to_string(),
+            Failure::Service(error) => error.to_string(),
+            Failure::Output(error) => error.to_string(),
+            Failure::Said(line) => line.clone(),
+            Failure::Told(_) => String::new(),
+        }
+    }
+
     pub(super) fn said(line: impl Into<String>) -> Failure {
         Failure::Said(line.into())
     }

@@ -16,6 +16,7 @@ mod cancel;
 mod check;
 mod export;
 mod failure;
+mod follow;
 mod list;
 mod moment;
 mod online;

@@ -14,6 +14,8 @@ pub(super) struct Output {
     /// Columns of the terminal; none if it is no terminal, and then nothing is cut.
     pub(super) columns: Option<usize>,
     colour: bool,
+    /// Lines that still fit on the screen, while one is drawn.
+    frame: Option<usize>,
 }
 
 /// How a text stands out on a terminal.
@@ -41,12 +43,47 @@ impl Output {
             writer: BufWriter::new(stdout),
             columns: columns.filter(|columns| is_terminal && *columns > 0),
             colour: is_terminal && !no_colour && !dumb,
+            frame: None,
         }
+    }
+
+    /// Whether a screen can be drawn anew in its place.
+    pub(super) fn can_redraw(&self) -> bool {
+        self.columns.is_some() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
+    }
+
+    /// Begins a screen in the place of the last one. The window may have another size by now.
+    pub(super) fn begin_frame(&mut self, is_first: bool) -> Result<(), Failure> {
+        let window = rustix::termios::tcgetwinsize(io::stdout()).ok();
+        let size = |size: u16| Some(usize::from(size)).filter(|size| *size > 0);
+        self.columns = window.and_then(|window| size(window.ws_col)).or(self.columns);
+        // The last line stays empty, or the terminal scrolls.
+        self.frame = Some(window.and_then(|window| size(window.ws_row)).map_or(usize::MAX, |rows| rows - 1));
+        Ok(self.writer.write_all(if is_first { b"\x1b[2J\x1b[H" } else { b"\x1b[H" })?)
+    }
+
+    /// Ends it: what the last one had below is taken away.
+    pub(super) fn end_frame(&mut self) -> Result<(), Failure> {
+        self.frame = None;
+        self.writer.write_all(b"\x1b[J")?;
+        self.flush()
     }
 
     /// One line.
     pub(super) fn line(&mut self, line: Arguments<'_>) -> Result<(), Failure> {
-        Ok(writeln!(self.writer, "{line}")?)
+        match &mut self.frame {
+            None => Ok(writeln!(self.writer, "{line}")?),
+            Some(0) => Ok(()),
+            Some(1) => {
+                self.frame = Some(0);
+                Ok(writeln!(self.writer, "…\x1b[K")?)
+            }
+            Some(left) => {
+                *left -= 1;
+                // What a longer line left there is taken away.
+                Ok(writeln!(self.writer, "{line}\x1b[K")?)
+            }
+        }
     }
 
     /// One object on one line.

@@ -1,11 +1,14 @@
 //! `status`: what the service is doing.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 
 use super::failure::{Failure, NO_SERVICE, say};
+use super::follow::{Rates, follow};
 use super::moment::local_of;
 use super::output::{Output, Style};
 use super::table::{Cell, Column, Table};
@@ -17,74 +20,97 @@ use crate::status::ask;
 use crate::store::{Lock, Store};
 use crate::text::{count, duration, shown, shown_bytes, size};
 
+/// A terminal of fewer columns shows less of each job.
+const NARROW: usize = 120;
+
 /// What `status` takes.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Exits with 3 if no service runs; what the store knows is printed all the same.
 
+With --follow it goes on: a screen that is drawn anew each second, or in a pipe one line for each change.
+
 Examples:
   upspool status
+  upspool status --follow
   upspool status --json | jq '.live.holds'")]
 pub struct Arguments {
-    /// One JSON object
+    /// Go on: draw it anew each second, or in a pipe print one line for each change
+    #[arg(long)]
+    follow: bool,
+    /// One JSON object; with --follow one for each change
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct StatusJson {
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct StatusJson {
     schema: u32,
-    running: bool,
-    live: Option<Live>,
-    folders: Vec<FolderStatus>,
+    pub(super) running: bool,
+    pub(super) live: Option<Live>,
+    pub(super) folders: Vec<FolderStatus>,
 }
 
 /// A folder as the store has it.
-#[derive(Debug, Serialize)]
-struct FolderStatus {
-    name: String,
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct FolderStatus {
+    pub(super) name: String,
     /// Escaped for people.
     path: String,
-    paused: bool,
+    pub(super) paused: bool,
     paused_why: Option<String>,
     /// Every state, whether or not a job is in it.
-    counts: BTreeMap<&'static str, u64>,
+    pub(super) counts: BTreeMap<&'static str, u64>,
     waiting_files: u64,
     waiting_bytes: u64,
 }
 
 pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let state_dir = at::state_dir(common)?;
-    let live = match ask(&state_dir).await {
-        Ok(live) => Some(live),
-        Err(why) => {
-            say(match Lock::holder(&state_dir) {
-                Some(pid) => format!(
-                    "the service (process {pid}) does not tell how it is ({why}); this is from the store"
-                ),
-                None => format!("no service runs in {}; this is from the store", shown(&state_dir)),
-            });
-            None
-        }
-    };
-    let folders = match at::store(&state_dir).await {
-        Ok(store) => folders(&store).await?,
-        // A service that has just begun may not have made it yet.
-        Err(failure) => {
-            failure.report();
-            Vec::new()
-        }
-    };
-    let code = if live.is_some() { 0 } else { NO_SERVICE };
-    let status = StatusJson { schema: SCHEMA, running: live.is_some(), live, folders };
+    if arguments.follow {
+        return follow(&state_dir, arguments.json).await;
+    }
+    let (status, why) = look(&state_dir).await;
+    if let Some(why) = why {
+        say(why);
+    }
+    let code = if status.running { 0 } else { NO_SERVICE };
     let mut output = Output::new();
     if arguments.json {
         output.json(&status)?;
     } else {
-        print(&mut output, &status)?;
+        print(&mut output, &status, None)?;
     }
     output.flush()?;
     Ok(code)
+}
+
+/// How things are now; with what has to be said if no service, or no store, answers.
+pub(super) async fn look(state_dir: &Path) -> (StatusJson, Option<String>) {
+    let mut why = None;
+    let live = match ask(state_dir).await {
+        Ok(live) => Some(live),
+        Err(fault) => {
+            why = Some(match Lock::holder(state_dir) {
+                Some(pid) => format!(
+                    "the service (process {pid}) does not tell how it is ({fault}); this is from the store"
+                ),
+                None => format!("no service runs in {}; this is from the store", shown(state_dir)),
+            });
+            None
+        }
+    };
+    let read = async { folders(&at::store(state_dir).await?).await };
+    let folders = match read.await {
+        Ok(folders) => folders,
+        // A service that has just begun may not have made it yet.
+        Err(failure) => {
+            let words = failure.words();
+            why = Some(why.map_or(words.clone(), |why| format!("{why}; {words}")));
+            Vec::new()
+        }
+    };
+    (StatusJson { schema: SCHEMA, running: live.is_some(), live, folders }, why)
 }
 
 async fn folders(store: &Store) -> Result<Vec<FolderStatus>, Failure> {
@@ -109,7 +135,8 @@ async fn folders(store: &Store) -> Result<Vec<FolderStatus>, Failure> {
     Ok(folders.collect())
 }
 
-fn print(output: &mut Output, status: &StatusJson) -> Result<(), Failure> {
+/// `rates` are bytes a second of jobs, where they are known.
+pub(super) fn print(output: &mut Output, status: &StatusJson, rates: Option<&Rates>) -> Result<(), Failure> {
     if let Some(live) = &status.live {
         print_service(output, live)?;
     }
@@ -119,7 +146,7 @@ fn print(output: &mut Output, status: &StatusJson) -> Result<(), Failure> {
         print_folder(output, folder, watched)?;
     }
     if let Some(live) = &status.live {
-        print_active(output, live)?;
+        print_active(output, live, rates)?;
         print_changing(output, live)?;
     }
     Ok(())
@@ -218,36 +245,62 @@ fn how_watched(output: &Output, watched: Option<&LiveFolder>) -> String {
     format!("{how}{why}, {scan}")
 }
 
-fn print_active(output: &mut Output, live: &Live) -> Result<(), Failure> {
+fn print_active(output: &mut Output, live: &Live, rates: Option<&Rates>) -> Result<(), Failure> {
     if live.active.is_empty() {
         return Ok(());
     }
-    let mut table = Table::new(&[
-        Column::right("JOB"),
-        Column::left("STATE"),
-        Column::right("DONE"),
-        Column::right("SIZE"),
-        Column::right("PARTS"),
-        Column::right("EXPIRES IN"),
-        Column::left("FOLDER"),
-        Column::elastic("PATH", 20),
-    ]);
+    // What does not fit beside a bar and a path is left out.
+    let is_narrow = rates.is_some() && output.columns.is_some_and(|columns| columns < NARROW);
+    let mut columns = vec![Column::right("JOB")];
+    if !is_narrow {
+        columns.push(Column::left("STATE"));
+    }
+    columns.extend([Column::right("DONE"), Column::right("SIZE")]);
+    if !is_narrow {
+        columns.extend([Column::right("PARTS"), Column::right("EXPIRES IN")]);
+    }
+    if rates.is_some() {
+        columns.extend([Column::right("RATE"), Column::right("LEFT")]);
+    }
+    if !is_narrow {
+        columns.push(Column::left("FOLDER"));
+    }
+    columns.push(Column::elastic("PATH", 20));
+    let mut table = Table::new(&columns);
     for job in &live.active {
         let percent = (u128::from(job.bytes_sent) * 100).checked_div(u128::from(job.bytes)).unwrap_or(0);
-        let expires = job.expires_in.map(|seconds| duration(std::time::Duration::from_secs(seconds)));
-        table.row(vec![
-            Cell::new(job.id.to_string()),
-            Cell::styled(job.state.clone(), Style::Cyan),
-            Cell::new(format!("{percent} %")),
-            Cell::new(size(job.bytes)),
-            Cell::new(format!("{}/{}", job.parts_stored, job.parts_total)),
-            Cell::new(expires.unwrap_or_default()),
-            Cell::new(shown_bytes(job.folder.as_bytes())),
-            Cell::new(job.path.clone()),
-        ]);
+        let expires = job.expires_in.map(|seconds| duration(Duration::from_secs(seconds)));
+        let bar = rates.map_or_else(String::new, |_| bar(percent));
+        let mut cells = vec![Cell::new(job.id.to_string())];
+        if !is_narrow {
+            cells.push(Cell::styled(job.state.clone(), Style::Cyan));
+        }
+        cells.extend([Cell::new(format!("{bar}{percent} %")), Cell::new(size(job.bytes))]);
+        if !is_narrow {
+            cells.push(Cell::new(format!("{}/{}", job.parts_stored, job.parts_total)));
+            cells.push(Cell::new(expires.unwrap_or_default()));
+        }
+        if let Some(rates) = rates {
+            let rate = rates.of(job.id).filter(|rate| *rate > 0);
+            let left =
+                rate.map(|rate| Duration::from_secs((job.bytes - job.bytes_sent.min(job.bytes)) / rate));
+            cells.push(Cell::new(rate.map_or_else(String::new, |rate| format!("{}/s", size(rate)))));
+            cells.push(Cell::new(left.map_or_else(String::new, duration)));
+        }
+        if !is_narrow {
+            cells.push(Cell::new(shown_bytes(job.folder.as_bytes())));
+        }
+        cells.push(Cell::new(job.path.clone()));
+        table.row(cells);
     }
     output.line(format_args!(""))?;
     table.print(output, 0)
+}
+
+/// How much of it is done, in ten steps.
+fn bar(percent: u128) -> String {
+    let done = usize::try_from(percent / 10).unwrap_or(10).min(10);
+    format!("[{}{}] ", "#".repeat(done), ".".repeat(10 - done))
 }
 
 fn print_changing(output: &mut Output, live: &Live) -> Result<(), Failure> {
@@ -290,5 +343,14 @@ mod tests {
         assert!(how_watched(&output, None).starts_with("not watched"));
         let live = LiveFolder { state: "polling".into(), why: Some("nfs".into()), ..LiveFolder::default() };
         assert_eq!(how_watched(&output, Some(&live)), "watched by scans alone (nfs), no scan has ended yet");
+    }
+
+    #[test]
+    fn a_bar_has_ten_steps() {
+        for (percent, expected) in
+            [(0, "[..........] "), (46, "[####......] "), (99, "[#########.] "), (100, "[##########] ")]
+        {
+            assert_eq!(bar(percent), expected);
+        }
     }
 }

@@ -30,7 +30,6 @@ pub(super) static TABLES: &[(&str, &[Key])] = &[
 static LATER: &[Later] = &[
     later("upload.bandwidth_limit", any, ""),
     later("upload.parallel_parts", |v| v.as_str() == Some("auto"), "a number"),
-    later("store.keep_history", any, ""),
     later("status.listen", any, ""),
     later("status.token_file", any, ""),
 ];

@@ -7,6 +7,7 @@
 //! - `once`: the lines of `run --once`;
 //! - `systemd`: what PID 1 is told;
 //! - `tasks`: the tasks whose end is the service's;
+//! - `upkeep`: forgets old history;
 //! - `watchdog`: sees what does not go on, and says which await it is.
 
 mod adopt;
@@ -16,6 +17,7 @@ mod keys;
 mod once;
 mod systemd;
 mod tasks;
+mod upkeep;
 mod watchdog;
 
 use std::collections::HashMap;
@@ -231,6 +233,7 @@ async fn serve(
     tasks.spawn("intake", intake.run());
     tasks.spawn("status socket", status::serve(socket, sender.clone(), vitals.clone(), inquiry));
     tasks.spawn("notices to systemd", systemd::tell(sender.clone(), stop.clone(), vitals.clone()));
+    tasks.spawn("forgetting", upkeep::forget(store.clone(), clock.clone(), config.store.keep_history));
     tasks.spawn("look at the keys", keys::watch(config.clone(), clients, sender));
     let watched = watchdog::start(watchdog::patience(&config), vitals, writer.backlog(), clock.clone());
     tasks.spawn(

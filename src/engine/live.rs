@@ -216,6 +216,10 @@ impl Engine {
             what: stuck.what,
         });
         let seen = self.parts.hints.seen();
+        let changing = seen
+            .changing
+            .iter()
+            .map(|(file, since)| LiveChanging { seconds: now.boot.since(*since).as_secs(), ..file.clone() });
         let mut folders = seen.folders.clone();
         for folder in &mut folders {
             let id = self.parts.folders.iter().find(|(_, name)| **name == folder.name).map(|(id, _)| *id);
@@ -232,7 +236,7 @@ impl Engine {
             stuck: stuck.collect(),
             active,
             folders,
-            changing: seen.changing.clone(),
+            changing: changing.collect(),
             changing_count: seen.changing_count,
             idle: self.parts.hints.is_idle(),
         }

@@ -1,5 +1,6 @@
 //! Commands that wait for the service, and those that take the ledger out of it.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Output, Stdio};
 
@@ -8,7 +9,7 @@ use upspool::model::job::State;
 use upspool::store::FinishState;
 use upspool_emulator::{Calls, Operation, Point, Reply};
 
-use crate::harness::{Bench, name, noise};
+use crate::harness::{Bench, PATIENCE, name, noise};
 
 fn ask(bench: &Bench, arguments: &[&str]) -> (i32, String, String) {
     said(&bench.command(arguments).output().unwrap())
@@ -222,6 +223,66 @@ async fn a_shared_file_has_its_end_like_any_other() {
         (FinishState::Done, Some(bench.path("drop/done/two/a.txt")))
     );
     assert!(bench.path("drop/two/a.txt.upspool.json").exists());
+}
+
+#[tokio::test]
+async fn what_is_followed_in_a_pipe_is_a_line_for_each_change() {
+    let bench = Bench::new().await;
+    let service = bench.start();
+    service.wait_event("ready").await;
+    let mut command = bench.command(&["status", "--follow"]);
+    let mut following = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(following.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || lines.try_for_each(|line| told.send(line)));
+    let mut wait_for = async |words: &str| {
+        let line = async {
+            loop {
+                let line = heard.recv().await.unwrap();
+                if line.contains(words) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, line).await.unwrap_or_else(|_| panic!("no line with {words:?}"));
+    };
+    wait_for("the service runs").await;
+    wait_for("folder drop: events").await;
+    bench.drop_file("a.txt", b"a");
+    wait_for("folder drop: 1 stored").await;
+    assert!(bench.command(&["pause"]).status().unwrap().success());
+    wait_for("folder drop: 1 stored, paused").await;
+    service.stop().await;
+    wait_for("no service runs").await;
+    following.kill().unwrap();
+    following.wait().unwrap();
+}
+
+#[tokio::test]
+async fn what_happened_to_jobs_that_ended_long_ago_is_forgotten_and_their_rows_stay() {
+    let bench = Bench::new().await;
+    let path = bench.drop_file("gone.txt", b"gone");
+    bench.drop_file("stays.txt", b"stays");
+    bench.once(&[]).await;
+    let store = bench.state_dir().join("upspool.db");
+    let sqlite = |sql: &str| {
+        let output = std::process::Command::new("sqlite3").arg(&store).arg(sql).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    std::fs::remove_file(path).unwrap();
+    sqlite("UPDATE jobs SET ended_at = 1, present = CAST(path AS TEXT) = 'stays.txt'");
+    assert_ne!(sqlite("SELECT count(*) FROM history"), "0");
+    let service = bench.start();
+    service.wait_event("history-forgotten").await;
+    service.stop().await;
+    assert_eq!(sqlite("SELECT count(*) FROM history"), "0");
+    assert_eq!(sqlite("SELECT count(*) FROM jobs WHERE stage = 'stored'"), "2");
+    assert_eq!(
+        sqlite("SELECT count(*) FROM parts"),
+        "1",
+        "what tells a touched file from a changed one stays"
+    );
+    assert_eq!(bench.once(&[]).await.1, "");
 }
 
 #[tokio::test]

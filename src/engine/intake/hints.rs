@@ -10,6 +10,7 @@ use crate::engine::Idle;
 use crate::engine::live::{LiveChanging, LiveFolder};
 use crate::engine::why::Met;
 use crate::model::job::FolderId;
+use crate::model::time::Boot;
 use crate::store::{Applied, WriteError};
 
 /// The engine's side of intake.
@@ -39,8 +40,8 @@ pub(super) enum Ask {
 pub struct Seen {
     /// Each folder.
     pub folders: Vec<LiveFolder>,
-    /// Some files that have not settled.
-    pub changing: Vec<LiveChanging>,
+    /// Some files that have not settled, and since when they are waited for: for how long is not said here.
+    pub changing: Vec<(LiveChanging, Boot)>,
     /// How many have not.
     pub changing_count: u64,
 }

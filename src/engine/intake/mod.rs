@@ -31,6 +31,7 @@ use self::admit::{Compared, Settled};
 use self::hints::Ask;
 pub use self::hints::{Hints, Seen};
 use self::looks::Looked;
+use self::shown::SHOW_EVERY;
 pub(super) use self::shown::settling_of;
 use super::Message;
 use super::finish::Finish;
@@ -216,7 +217,7 @@ impl Intake {
             self.scan_what_overflowed();
             self.close_first_scans();
             self.start_absences();
-            self.show();
+            let is_shown = self.show();
             let idle = self.unscanned.is_empty()
                 && self.parts.settle.is_empty()
                 && self.looks.is_empty()
@@ -228,6 +229,7 @@ impl Intake {
             let now = self.parts.clock.now().boot;
             let wake = self.parts.settle.next_wake().into_iter().chain(self.next_absence()).min();
             let wake = wake.map_or(LONGEST_SLEEP, |at| at.since(now));
+            let wake = if is_shown { wake } else { wake.min(SHOW_EVERY) };
             self.here.at(Await::Message);
             self.here.got_on();
             tokio::select! {

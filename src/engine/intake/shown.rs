@@ -20,7 +20,7 @@ use crate::watch::FolderState;
 const SHOWN: usize = 100;
 
 /// How often what is shown to people is made anew.
-const SHOW_EVERY: Duration = Duration::from_millis(500);
+pub(super) const SHOW_EVERY: Duration = Duration::from_millis(500);
 
 /// Where a file stands that has not settled.
 pub(crate) fn settling_of(changing: &Changing<'_>, now: Boot) -> Settling {
@@ -118,27 +118,34 @@ impl Intake {
         }
     }
 
-    /// Makes the list of changing files anew, now and then.
-    pub(super) fn show(&mut self) {
+    /// Makes the list of changing files anew, now and then. Whether it is as it should be: if not, soon again.
+    pub(super) fn show(&mut self) -> bool {
         let now = self.parts.clock.now().boot;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.changing_count = self.parts.settle.len() as u64;
-        let stale = self.parts.settle.is_empty() && !seen.changing.is_empty();
-        if !stale && now.since(self.shown_at) < SHOW_EVERY {
-            return;
+        if self.parts.settle.is_empty() {
+            seen.changing.clear();
+            return true;
+        }
+        if now.since(self.shown_at) < SHOW_EVERY {
+            return false;
         }
         self.shown_at = now;
-        let changing = self.parts.settle.changing().take(SHOWN).map(|file| LiveChanging {
-            folder: self.folder(file.folder).map(|folder| folder.name.clone()).unwrap_or_default(),
-            path: shown(file.path),
-            bytes: file.bytes,
-            why: match file.why {
-                Why::Changing => "changing".into(),
-                Why::OpenForWriting => "open-for-writing".into(),
-                Why::Unknown(message) => message,
-            },
-            seconds: now.since(file.since).as_secs(),
+        let changing = self.parts.settle.changing().take(SHOWN).map(|file| {
+            let live = LiveChanging {
+                folder: self.folder(file.folder).map(|folder| folder.name.clone()).unwrap_or_default(),
+                path: shown(file.path),
+                bytes: file.bytes,
+                why: match file.why {
+                    Why::Changing => "changing".into(),
+                    Why::OpenForWriting => "open-for-writing".into(),
+                    Why::Unknown(message) => message,
+                },
+                seconds: 0,
+            };
+            (live, file.since)
         });
         seen.changing = changing.collect();
+        true
     }
 }
