@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 use upspool::config::{self, Overrides, Sources};
-use upspool::daemon::{self, Options};
+use upspool::daemon::{self, Options, Reload};
 use upspool::engine::live::Live;
 use upspool::model::job::State;
 use upspool::store::{Filter, Store};
@@ -53,7 +53,7 @@ async fn main() -> Result<()> {
     let state_dir = config.store.state_dir.clone();
     let began = Instant::now();
     let options = Options { once: !stay, timeout: None };
-    let mut service = tokio::spawn(daemon::run(config, options));
+    let mut service = tokio::spawn(daemon::run(config, options, Reload::none()));
     let ended = show_progress(&state_dir, &mut service, files.len(), stay).await?;
     let took = began.elapsed();
 

@@ -2,20 +2,38 @@
 
 use std::io::IsTerminal;
 
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::config::{Log, LogFormat};
 use crate::model::job::Code;
 use crate::text::shown_bytes;
 
+/// What is logged, as it can be changed while the service runs.
+#[derive(Clone, Debug)]
+pub struct Level(reload::Handle<EnvFilter, Registry>);
+
+impl Level {
+    /// From now on. The format stays.
+    ///
+    /// # Errors
+    /// If `level` is no filter; the configuration has checked it before.
+    pub fn set(&self, log: &Log) -> Result<(), ParseError> {
+        let filter = EnvFilter::builder().parse(directives(&log.level))?;
+        // It fails only when nothing is logged any more.
+        let _ = self.0.reload(filter);
+        Ok(())
+    }
+}
+
 /// Starts logging for the rest of the process, panics included. A journal that does not answer is replaced by JSON, with a word.
 ///
 /// # Errors
 /// If `level` is no filter; the configuration has checked it before.
-pub fn start(log: &Log) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::builder().parse(directives(&log.level))?;
+pub fn start(log: &Log) -> Result<Level, ParseError> {
+    let (filter, level) = reload::Layer::new(EnvFilter::builder().parse(directives(&log.level))?);
     let format = match log.format {
         LogFormat::Auto if stderr_is_journal() => LogFormat::Journald,
         LogFormat::Auto if std::io::stderr().is_terminal() => LogFormat::Text,
@@ -56,7 +74,7 @@ pub fn start(log: &Log) -> Result<(), tracing_subscriber::filter::ParseError> {
             "the journal does not answer ({error}): JSON on stderr instead"
         );
     }
-    Ok(())
+    Ok(Level(level))
 }
 
 fn json() -> impl Layer<Registry> + Send + Sync {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Common;
 use super::failure::Failure;
-use crate::config::{self, Config, Overrides, Sources};
+use crate::config::{self, Config, Faults, Overrides, Sources};
 use crate::store::{Store, StoreError};
 use crate::text::shown;
 
@@ -21,9 +21,17 @@ pub(super) fn state_dir(common: &Common) -> Result<PathBuf, Failure> {
 
 /// The configuration in force; `watch` is `--watch DIR --purpose P`.
 pub(super) fn configuration(common: &Common, watch: Option<(PathBuf, String)>) -> Result<Config, Failure> {
+    Ok(loader(common, watch)()?)
+}
+
+/// Reads the same again, whenever it is called.
+pub(super) fn loader(
+    common: &Common,
+    watch: Option<(PathBuf, String)>,
+) -> impl Fn() -> Result<Config, Faults> + Send + Sync + 'static {
     let sources = Sources::of_process(common.config.clone());
     let overrides = Overrides { watch, state_dir: common.state_dir.clone() };
-    Ok(config::load(&sources, &overrides)?)
+    move || config::load(&sources, &overrides)
 }
 
 /// The store in a state directory, for asking.

@@ -7,14 +7,15 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::{Common, at};
-use crate::daemon::{self, Options};
+use crate::daemon::{self, Options, Reload};
 use crate::logging;
 
 /// What `run` takes.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 SIGTERM and SIGINT end it in order: what is open is recorded and goes on at the next start; a second
-one ends it at once. A key file is read again when it changes.
+one ends it at once. SIGHUP reads the configuration again: it is checked whole and put into force, or refused whole; what is open
+goes on. The state directory and the format of the log change with a restart only. A key file is read again when it changes.
 
 Examples:
   upspool run                                           as /etc/upspool/upspool.toml says
@@ -38,8 +39,10 @@ pub struct Arguments {
 }
 
 pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<u8, Failure> {
-    let config = at::configuration(common, arguments.watch.zip(arguments.purpose))?;
-    logging::start(&config.log).map_err(|error| Failure::said(format!("no log can be written: {error}")))?;
+    let load = at::loader(common, arguments.watch.zip(arguments.purpose));
+    let config = load()?;
+    let level = logging::start(&config.log)
+        .map_err(|error| Failure::said(format!("no log can be written: {error}")))?;
     let options = Options { once: arguments.once, timeout: arguments.timeout };
-    Box::pin(daemon::run(config, options)).await.map_err(Failure::Service)
+    Box::pin(daemon::run(config, options, Reload::new(load, level))).await.map_err(Failure::Service)
 }

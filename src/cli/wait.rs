@@ -19,7 +19,7 @@ use crate::model::job::{JobId, State};
 use crate::model::time::{Boot, Wall};
 use crate::record::JobJson;
 use crate::status;
-use crate::store::{Filter, FinishState, Record, Store};
+use crate::store::{Filter, FinishState, Lock, Record, Store};
 use crate::text::{shown, shown_bytes};
 
 /// Between two looks, doubling up to the second.
@@ -148,7 +148,7 @@ impl Waiter<'_> {
         let absolute = target::plain(&absolute);
         let mut poll = Poll::new(self.end);
         loop {
-            let why = explain(self.common, &self.state_dir, &absolute).await?;
+            let why = explain(self.common, &self.state_dir, &absolute, &mut |_| {}).await?;
             let is_of_version = why.job.filter(|_| {
                 let ends = ["stored", "failed", "unresolved", "skipped", "cancelled", "gone"];
                 ends.contains(&why.answer.as_str())
@@ -160,6 +160,8 @@ impl Waiter<'_> {
                 }
             } else if !goes_on(&why)
                 && !["no-service", "paused", "folder-missing"].contains(&why.answer.as_str())
+                // A service that begins, or reads its configuration again, will say so itself in a moment.
+                && (why.source == "service" || Lock::holder(&self.state_dir).is_none())
             {
                 return Ok(Some(Ended::Not(format!("{}: {}", why.path, why.message))));
             }

@@ -36,7 +36,7 @@ pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Fa
     let path = std::path::absolute(&arguments.path)
         .map_err(|error| Failure::said(format!("{}: {error}", shown(&arguments.path))))?;
     let path = super::target::plain(&path);
-    let why = explain(common, &at::state_dir(common)?, &path).await?;
+    let why = explain(common, &at::state_dir(common)?, &path, &mut |line| say(line)).await?;
     let mut output = Output::new();
     if arguments.json {
         output.json(&why)?;
@@ -47,13 +47,18 @@ pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Fa
     Ok(if goes_on(&why) { 0 } else { FAILED })
 }
 
-/// Asks the running service, or the store and the folder.
-pub(super) async fn explain(common: &Common, state_dir: &Path, path: &Path) -> Result<Why, Failure> {
+/// Asks the running service, or the store and the folder; `tell` hears why it is not the service that runs.
+pub(super) async fn explain(
+    common: &Common,
+    state_dir: &Path,
+    path: &Path,
+    tell: &mut dyn FnMut(String),
+) -> Result<Why, Failure> {
     match ask_why(state_dir, path).await {
         Ok(why) => Ok(why),
         Err(fault) => {
             if let Some(pid) = Lock::holder(state_dir) {
-                say(format!(
+                tell(format!(
                     "the service (process {pid}) does not say ({fault}); this is from the store and the folder"
                 ));
             }

@@ -5,6 +5,7 @@
 //! - `folders`: what the watching hand and the intake are told of each folder;
 //! - `keys`: keys that are read again when their file changes;
 //! - `once`: the lines of `run --once`;
+//! - `reload`: the configuration read again;
 //! - `systemd`: what PID 1 is told;
 //! - `tasks`: the tasks whose end is the service's;
 //! - `upkeep`: forgets old history;
@@ -15,6 +16,7 @@ mod damage;
 pub mod folders;
 mod keys;
 mod once;
+mod reload;
 mod systemd;
 mod tasks;
 mod upkeep;
@@ -27,12 +29,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::once::Outcome;
+pub use self::reload::Reload;
 use self::tasks::{Tasks, ended_early};
 use crate::accounts::{self, AccountError};
 use crate::api::Client;
@@ -122,7 +125,7 @@ impl Error {
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
+pub async fn run(mut config: Config, options: Options, reload: Reload) -> Result<u8, Error> {
     config.check()?;
     let unusable = folders::check_hooks(&config);
     if !unusable.is_empty() {
@@ -134,14 +137,26 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
     // First of all, so that no signal finds the default action, which forgets what is in flight.
     let stop = CancellationToken::new();
     let mut ears = Tasks::default();
-    ears.spawn("signals", hear_signals(stop.clone())?);
+    ears.spawn("signals", hear_signals(stop.clone(), reload.wanted.clone())?);
     let clock = Clock::System;
     let state_dir = config.store.state_dir.clone();
     let (store, lock) = match Store::open(&state_dir, BootId(clock::boot_id())).await {
         Ok(opened) => opened,
         Err(fault) => return Err(damage::at_start(&state_dir, fault, &clock)),
     };
-    let ended = Box::pin(serve(config, options, stop, ears, &store, clock.clone())).await;
+    let ended = loop {
+        // To put a new configuration into force is to start again with all that is known: what starts finds half-sent Uploads,
+        // and folders, as they are.
+        let round =
+            Box::pin(serve(&config, options, stop.child_token(), &mut ears, &store, clock.clone(), &reload));
+        match round.await {
+            Ok(Round::Reloaded(new)) if !stop.is_cancelled() => config = *new,
+            Ok(Round::Reloaded(_)) => break Ok(0),
+            Ok(Round::Ended(code)) => break Ok(code),
+            Err(fault) => break Err(fault),
+        }
+    };
+    ears.end().await;
     let ended = match ended {
         Err(Error::Store(fault)) if fault.is_damage() => {
             Err(damage::while_running(&state_dir, &store, &lock, fault, &clock).await)
@@ -152,21 +167,30 @@ pub async fn run(config: Config, options: Options) -> Result<u8, Error> {
     ended
 }
 
-/// The service on an open store, until it is told to end or cannot go on.
+/// How the service ended with one configuration.
+enum Round {
+    /// For good, with this exit code.
+    Ended(u8),
+    /// This one is to be in force from now on.
+    Reloaded(Box<Config>),
+}
+
+/// The service on an open store, until it is told to end, cannot go on, or has another configuration.
 async fn serve(
-    config: Config,
+    config: &Config,
     options: Options,
     stop: CancellationToken,
-    mut ears: Tasks,
+    ears: &mut Tasks,
     store: &Store,
     clock: Clock,
-) -> Result<u8, Error> {
-    let clients = clients(&config)?;
-    adopt::adopt(store, &config, &clock).await?;
+    reload: &Reload,
+) -> Result<Round, Error> {
+    let clients = clients(config)?;
+    adopt::adopt(store, config, &clock).await?;
     let names: Vec<(PathBuf, String)> =
         config.folders.iter().map(|folder| (folder.path.clone(), folder.name.clone())).collect();
     let rows = store.sync_folders(&names, clock.now().wall).await?;
-    adopt::retarget(store, &config, &rows).await?;
+    adopt::retarget(store, config, &rows).await?;
     let open = store.load_open(clock.now()).await?;
     let last = store.last_job().await?;
     let socket = status::bind(&config.store.state_dir).map_err(|source| Error::System {
@@ -185,10 +209,10 @@ async fn serve(
     let operations = Operations::new(clients.clone(), folders, clock.clone(), store.clone(), writer.clone());
     let operations = Arc::new(operations.following(links.collect()));
     let vitals = operations.vitals().clone();
-    let finish = folders::finish(&config, &rows);
-    let places = folders::places(&config, &rows)?;
+    let finish = folders::finish(config, &rows);
+    let places = folders::places(config, &rows)?;
     let (intake, hints, mut watch_task) =
-        folders::watch(&config, &rows, store, &writer, &sender, &clock, &ended, &unwatch, &finish, &vitals)?;
+        folders::watch(config, &rows, store, &writer, &sender, &clock, &ended, &unwatch, &finish, &vitals)?;
     let finisher = Finisher::new(finish::Parts {
         finish: finish.clone(),
         store: store.clone(),
@@ -205,7 +229,7 @@ async fn serve(
         running: Some(Running { engine: sender.clone(), hints: hints.clone() }),
         looks: why::looks(),
     };
-    let board = Board::new(limits(&config, &rows), seed());
+    let board = Board::new(limits(config, &rows), seed());
     let caps = store.part_caps().await?;
     let engine = Engine::new(
         engine::Parts {
@@ -213,7 +237,7 @@ async fn serve(
             first: vec![
                 Event::Began { last },
                 Event::PartCaps(caps),
-                Event::Folders(paused(&config, &rows)),
+                Event::Folders(paused(config, &rows)),
                 Event::Resumed(open),
             ],
             clock: clock.clone(),
@@ -235,7 +259,7 @@ async fn serve(
     tasks.spawn("notices to systemd", systemd::tell(sender.clone(), stop.clone(), vitals.clone()));
     tasks.spawn("forgetting", upkeep::forget(store.clone(), clock.clone(), config.store.keep_history));
     tasks.spawn("look at the keys", keys::watch(config.clone(), clients, sender));
-    let watched = watchdog::start(watchdog::patience(&config), vitals, writer.backlog(), clock.clone());
+    let watched = watchdog::start(watchdog::patience(config), vitals, writer.backlog(), clock.clone());
     tasks.spawn(
         "watchdog",
         watched.map_err(|source| Error::System { what: "no thread for the watchdog".into(), source })?,
@@ -252,7 +276,7 @@ async fn serve(
             None => std::future::pending().await,
         }
     };
-    let mut timed_out = false;
+    let (mut timed_out, mut reloaded) = (false, None);
     let engine_ended = |end: Result<End, JoinError>| match end {
         Ok(End::Broken(name)) => Err(tasks::ended(name, None)),
         Ok(end) => Ok(end),
@@ -274,14 +298,22 @@ async fn serve(
             stop.cancel();
             engine_ended((&mut engine_task).await).and(Err(Error::Store(fault)))
         }
+        new = reload.next(config), if !options.once => {
+            reloaded = Some(Box::new(new));
+            systemd::reloading();
+            stop.cancel();
+            engine_ended((&mut engine_task).await)
+        }
         () = timeout => {
             timed_out = true;
             stop.cancel();
             engine_ended((&mut engine_task).await)
         }
     };
-    // Not for ever: who does not listen must not keep the service from ending.
-    let _ = tokio::time::timeout(LAST_NOTICE, systemd::stopping()).await;
+    if reloaded.is_none() {
+        // Not for ever: who does not listen must not keep the service from ending.
+        let _ = tokio::time::timeout(LAST_NOTICE, systemd::stopping()).await;
+    }
     unwatch.cancel();
     let _ = std::fs::remove_file(config.store.state_dir.join(status::SOCKET));
     // The writer commits what waits and ends when the last that writes has gone.
@@ -319,8 +351,10 @@ async fn serve(
         if printer.is_finished() && result.is_err() { Ok(Outcome::default()) } else { printer.await };
     let end = result?;
     let outcome = outcome.map_err(|fault| tasks::ended(PRINTER, Some(&fault)))?;
-    ears.end().await;
-    Ok(match end {
+    if let Some(new) = reloaded {
+        return Ok(Round::Reloaded(new));
+    }
+    Ok(Round::Ended(match end {
         End::Stopped if timed_out => 75,
         End::Stopped if options.once => 75,
         // The next run finds out what came of it.
@@ -330,7 +364,7 @@ async fn serve(
         End::Done => 0,
         End::Waiting => 75,
         End::Broken(_) => 1,
-    })
+    }))
 }
 
 /// Ends a task, and waits until what it held is dropped. One that has ended may have been joined already.
@@ -341,7 +375,10 @@ async fn end<T>(task: JoinHandle<T>) {
     }
 }
 
-fn hear_signals(stop: CancellationToken) -> Result<impl Future<Output = ()> + Send + use<>, Error> {
+fn hear_signals(
+    stop: CancellationToken,
+    reload: Arc<Notify>,
+) -> Result<impl Future<Output = ()> + Send + use<>, Error> {
     let system = |source| Error::System { what: "cannot hear signals".into(), source };
     let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
@@ -352,7 +389,7 @@ fn hear_signals(stop: CancellationToken) -> Result<impl Future<Output = ()> + Se
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
                 _ = hangup.recv() => {
-                    warn!(event = "reload", "reload is not supported yet: restart the service for a new configuration");
+                    reload.notify_one();
                     continue;
                 }
             }

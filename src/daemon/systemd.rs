@@ -66,6 +66,13 @@ fn send(states: Vec<NotifyState<'static>>, status: Option<String>) -> JoinHandle
     })
 }
 
+/// Says that a new configuration is being put into force; READY says that it is.
+pub(super) fn reloading() {
+    let mut states = vec![NotifyState::Reloading];
+    states.extend(NotifyState::monotonic_usec_now().ok());
+    drop(send(states, Some("a new configuration: Parts in flight may end".into())));
+}
+
 /// Says why the service ended and does not come back by itself.
 pub(super) fn ended(why: &str) {
     let _ = sd_notify::notify(&[NotifyState::Status(why)]);

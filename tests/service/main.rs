@@ -9,10 +9,10 @@ mod commands;
 mod examine;
 mod files;
 mod finish;
-#[expect(dead_code, reason = "shared with the tests beside this")]
 mod harness;
 mod lost_answers;
 mod manners;
+mod reload;
 mod restart;
 mod servers;
 mod source_changes;

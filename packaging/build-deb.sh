@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Builds target/debian/upspool_VERSION_ARCH.deb. Needs cargo-deb (`cargo install cargo-deb`), dpkg-dev, and what a build needs.
+set -Eeuo pipefail
+cd "$(dirname "$0")/.."
+
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+cargo build --locked --release --bin upspool
+program=$CARGO_TARGET_DIR/release/upspool
+stage=$CARGO_TARGET_DIR/package
+
+rm -rf "$stage"
+mkdir -p "$stage/man" "$stage/completions"
+# From the same source as --help.
+"$program" man --dir "$stage/man"
+gzip -9n "$stage"/man/*.1
+"$program" completions bash >"$stage/completions/upspool"
+"$program" completions zsh >"$stage/completions/_upspool"
+"$program" completions fish >"$stage/completions/upspool.fish"
+# Every key with its default, and no folder: nothing is watched before somebody says what.
+sed '/^\[\[folder\]\]$/,$ { /^[^#]/ s/^/# / }' config/upspool.toml >"$stage/upspool.toml"
+python3 packaging/licenses.py >"$stage/THIRD-PARTY"
+
+cargo deb --no-build --no-strip --locked
