@@ -9,6 +9,7 @@ mod actor;
 #[path = "../service/harness.rs"]
 #[expect(dead_code, reason = "the tests of the service use the rest")]
 mod harness;
+mod hostile;
 mod identity;
 mod links;
 mod model;

@@ -28,6 +28,9 @@ const PAGE: usize = 500;
 /// it is until the next.
 const REST: u32 = 20;
 
+/// A file that is missing is looked at once more after this: who replaces a file or a directory may have it away for a moment.
+const TWICE: Duration = Duration::from_millis(200);
+
 /// The scan's own files become rows first, by which the ground is known later; one that is written to for long does not
 /// keep the rest.
 const FILES_FIRST: Duration = Duration::from_secs(60);
@@ -187,16 +190,25 @@ impl Pass {
                 return Some(passed);
             }
             count(&mut places, &rows, &met);
-            for (row, met) in rows.into_iter().zip(met) {
-                // What is not sent yet the board finds to be gone, and what is unresolved a person decides.
-                let ended =
-                    matches!(row.state, State::Stored | State::Failed | State::Skipped | State::Cancelled);
-                if ended && met == Met::Nothing && places.is_proven(&row.path) {
-                    self.writer.send(Write::Retire(row.job));
-                    passed.count += 1;
-                    if passed.retired.len() < PAGE {
-                        passed.retired.push((row.job, row.path));
-                    }
+            let mut missing: Vec<Present> = rows
+                .into_iter()
+                .zip(met)
+                .filter(|(row, met)| {
+                    may_be_deleted(row) && *met == Met::Nothing && places.is_proven(&row.path)
+                })
+                .map(|(row, _)| row)
+                .collect();
+            if !missing.is_empty() {
+                tokio::time::sleep(TWICE).await;
+                let Some(met) = self.meet(&missing).await? else { return Some(passed) };
+                let mut met = met.into_iter();
+                missing.retain(|_| met.next() == Some(Met::Nothing));
+            }
+            for row in missing {
+                self.writer.send(Write::Retire(row.job));
+                passed.count += 1;
+                if passed.retired.len() < PAGE {
+                    passed.retired.push((row.job, row.path));
                 }
             }
         }
@@ -221,11 +233,16 @@ impl Pass {
         if rows.is_empty() {
             return Some(None);
         }
+        Some(self.meet(&rows).await?.map(|met| (rows, met)))
+    }
+
+    /// What lies at the paths of rows. The inner one is nothing where the folder is away.
+    async fn meet(&self, rows: &[Present]) -> Option<Option<Vec<Met>>> {
         let paths: Vec<PathBuf> = rows.iter().map(|row| row.path.clone()).collect();
         let (root, links) = (self.folder.path.clone(), self.folder.links);
         let met = self.blocking(move || meet(&root, &paths, links)).await?;
         self.here.got_on();
-        Some(met.map(|met| (rows, met)))
+        Some(met)
     }
 
     async fn standings(
@@ -250,6 +267,11 @@ impl Pass {
             },
         }
     }
+}
+
+/// What is not sent yet the board finds to be gone, and what is unresolved a person decides.
+fn may_be_deleted(row: &Present) -> bool {
+    matches!(row.state, State::Stored | State::Failed | State::Skipped | State::Cancelled)
 }
 
 fn count(places: &mut Places, rows: &[Present], met: &[Met]) {
