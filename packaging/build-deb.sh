@@ -9,7 +9,11 @@ program=$CARGO_TARGET_DIR/release/upspool
 stage=$CARGO_TARGET_DIR/package
 
 rm -rf "$stage"
-mkdir -p "$stage/man" "$stage/completions"
+mkdir -p "$stage/man" "$stage/completions" "$stage/units"
+# Alone: what else lies in systemd/ has its own place in the package.
+cp systemd/upspool.service "$stage/units/"
+# cargo-deb has the package run it by the name that it has here.
+cp systemd/upspool.sysusers.conf "$stage/upspool.conf"
 # From the same source as --help.
 "$program" man --dir "$stage/man"
 gzip -9n "$stage"/man/*.1

@@ -87,9 +87,10 @@ fn json() -> impl Layer<Registry> + Send + Sync {
         .with_writer(std::io::stderr)
 }
 
-/// A plain level is ours; what libraries say below a warning helps nobody who did not ask for it by name.
+/// A plain level is ours; what libraries say below a warning helps nobody who did not ask for it by name, nor do the whole
+/// statements that SQL takes long over: a slow store is a hold, in words for people.
 fn directives(level: &str) -> String {
-    if level.contains(['=', ',']) { level.to_owned() } else { format!("warn,upspool={level}") }
+    if level.contains(['=', ',']) { level.to_owned() } else { format!("warn,sqlx=error,upspool={level}") }
 }
 
 /// Whether stderr is the journal's, as `systemd.exec(5)` says of `JOURNAL_STREAM`. `systemd-cat` does not set it.
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_plain_level_quiets_the_libraries_and_a_directive_is_taken_as_it_is() {
-        assert_eq!(directives("debug"), "warn,upspool=debug");
+        assert_eq!(directives("debug"), "warn,sqlx=error,upspool=debug");
         assert_eq!(directives("info,hyper=trace"), "info,hyper=trace");
         for level in ["error", "warn", "info", "debug", "trace", "off", "info,upspool=debug"] {
             assert!(EnvFilter::builder().parse(directives(level)).is_ok(), "{level}");

@@ -30,8 +30,9 @@ until_ok() {
 
 say "Debian's own tools read the package"
 dpkg-deb --info "$deb" | sed -n 's/^ \(Package\|Version\|Depends\)/  \1/p'
+contents=$(dpkg-deb --contents "$deb")
 for path in ./usr/bin/upspool ./usr/lib/sysusers.d/upspool.conf ./etc/upspool/upspool.toml ./usr/share/man/man1/upspool-run.1.gz; do
-    dpkg-deb --contents "$deb" | grep -q " $path\$"
+    grep -q " $path\$" <<<"$contents"
 done
 
 "$rig" up --deb "$deb" --bind-ro "$target/release:/opt/build"
@@ -77,6 +78,19 @@ x su upspool -s /bin/sh -c 'upspool status'
 x su upspool -s /bin/sh -c 'upspool why /srv/drop/scan.txt' | grep -F "stored as $id"
 ! x su nobody -s /bin/sh -c 'upspool list'
 x upspool wait /srv/drop/scan.txt | grep -F "$id"
+
+say "a reload with a wrong file fails and changes nothing; with a right one it is in force"
+x bash -c 'cp -p /etc/upspool/upspool.toml /root/right.toml && echo "hiden = true" >>/etc/upspool/upspool.toml'
+! x systemctl reload upspool
+x systemctl is-active --quiet upspool
+x journalctl -u upspool --no-pager -o cat | grep -F 'did you mean "hidden"?'
+pid=$(x systemctl show -p MainPID --value upspool)
+x bash -c 'cp -p /root/right.toml /etc/upspool/upspool.toml && mkdir -p /srv/other && chown upspool: /srv/other
+printf "[[folder]]\npath = \"/srv/other\"\npurpose = \"user_data\"\n" >>/etc/upspool/upspool.toml'
+x systemctl reload upspool
+x bash -c 'echo other >/srv/other/other.txt'
+x upspool wait --timeout 60s /srv/other/other.txt
+[ "$(x systemctl show -p MainPID --value upspool)" = "$pid" ]
 
 say "kill -9, and it goes on; a stop ends well"
 pid=$(x systemctl show -p MainPID --value upspool)
