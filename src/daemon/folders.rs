@@ -148,12 +148,16 @@ pub fn links_of(folder: &config::Folder) -> Links {
 }
 
 /// Directories that are not part of a folder although they lie in it: the state, and whatever the service itself fills. Only
-/// those: each is looked at with every scan, and one on a file server that hangs must keep back no other folder.
+/// those: each is looked at with every scan, and one on a file server that hangs must keep back no other folder. Where links
+/// are followed anywhere, each lies in the folder as soon as somebody makes one.
 pub fn excluded(config: &Config, folder: &config::Folder) -> Vec<PathBuf> {
     let targets = config.folders.iter().flat_map(config::Folder::targets).map(|(_, target)| target);
     let others = std::iter::once(config.store.state_dir.clone()).chain(targets);
     let root = config::real(&folder.path);
-    others.filter(|other| other.starts_with(&folder.path) || config::real(other).starts_with(&root)).collect()
+    let anywhere = folder.follow_symlinks == config::FollowSymlinks::Anywhere;
+    others
+        .filter(|other| anywhere || other.starts_with(&folder.path) || config::real(other).starts_with(&root))
+        .collect()
 }
 
 /// What a folder wants done with jobs that ended.
