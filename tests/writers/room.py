@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -20,6 +21,8 @@ class Room:
     """Use it with `with`: at the end its programs are ended and its directory is gone, whatever happened."""
 
     def __init__(self, target, parent=None, folder_settings="", log_level="info", storage=()):
+        # So that `__exit__` is come to.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
         self.target = pathlib.Path(target).resolve()
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="upspool-", dir=parent))
         self.drop = self.dir / "drop"
