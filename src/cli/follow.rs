@@ -39,7 +39,7 @@ pub(super) async fn follow(state_dir: &Path, json: bool) -> Result<u8, Failure> 
             let title =
                 output.styled(Style::Dim, &format!("{}, each second; Ctrl-C ends it", local(now.wall)));
             output.line(format_args!("{title}"))?;
-            if let Some(why) = &why {
+            for why in &why {
                 let why = output.styled(Style::Yellow, why);
                 output.line(format_args!("{why}"))?;
             }
@@ -52,7 +52,7 @@ pub(super) async fn follow(state_dir: &Path, json: bool) -> Result<u8, Failure> 
                 last = Some(status);
             }
         } else {
-            let facts = facts(&status, why.as_deref());
+            let facts = facts(&status, &why);
             for line in changes(&mut lines, facts) {
                 output.line(format_args!("{} {line}", local(now.wall)))?;
             }
@@ -64,12 +64,12 @@ pub(super) async fn follow(state_dir: &Path, json: bool) -> Result<u8, Failure> 
 }
 
 /// What is true now, each under a name that stays the same.
-fn facts(status: &StatusJson, why: Option<&str>) -> BTreeMap<String, String> {
+fn facts(status: &StatusJson, why: &[String]) -> BTreeMap<String, String> {
     let mut facts = BTreeMap::new();
     let service = match (&status.live, why) {
         (Some(live), _) if live.stopping => "the service is stopping".to_owned(),
         (Some(live), _) => format!("the service runs, process {}", live.pid),
-        (None, why) => why.unwrap_or("no service runs").to_owned(),
+        (None, why) => why.join("; "),
     };
     facts.insert("0 service".to_owned(), service);
     for hold in status.live.iter().flat_map(|live| &live.holds) {

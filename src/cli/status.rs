@@ -71,9 +71,7 @@ pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Fa
         return follow(&state_dir, arguments.json).await;
     }
     let (status, why) = look(&state_dir).await;
-    if let Some(why) = why {
-        say(why);
-    }
+    why.iter().for_each(say);
     let code = if status.running { 0 } else { NO_SERVICE };
     let mut output = Output::new();
     if arguments.json {
@@ -86,12 +84,12 @@ pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Fa
 }
 
 /// How things are now; with what has to be said if no service, or no store, answers.
-pub(super) async fn look(state_dir: &Path) -> (StatusJson, Option<String>) {
-    let mut why = None;
+pub(super) async fn look(state_dir: &Path) -> (StatusJson, Vec<String>) {
+    let mut why = Vec::new();
     let live = match ask(state_dir).await {
         Ok(live) => Some(live),
         Err(fault) => {
-            why = Some(match Lock::holder(state_dir) {
+            why.push(match Lock::holder(state_dir) {
                 Some(pid) => format!(
                     "the service (process {pid}) does not tell how it is ({fault}); this is from the store"
                 ),
@@ -105,8 +103,7 @@ pub(super) async fn look(state_dir: &Path) -> (StatusJson, Option<String>) {
         Ok(folders) => folders,
         // A service that has just begun may not have made it yet.
         Err(failure) => {
-            let words = failure.words();
-            why = Some(why.map_or(words.clone(), |why| format!("{why}; {words}")));
+            why.push(failure.words());
             Vec::new()
         }
     };

@@ -55,21 +55,6 @@ async fn wait_for_file(path: &Path) {
     .unwrap_or_else(|_| panic!("{path:?} does not appear"));
 }
 
-/// Waits until the end of a job is as it should be.
-async fn wait_for_record(bench: &Bench, name: &str, is: impl Fn(&Record) -> bool) -> Record {
-    tokio::time::timeout(PATIENCE, async {
-        loop {
-            let record = bench.record(name).await;
-            if is(&record) {
-                return record;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await
-    .unwrap_or_else(|_| panic!("{name} does not get there"))
-}
-
 #[tokio::test]
 async fn a_stored_file_is_moved_and_its_receipt_says_where() {
     let mut bench = Bench::new().await;
@@ -215,13 +200,13 @@ async fn a_program_that_fails_is_tried_again_and_given_up_for_all_to_see_and_ret
     assert!(changed.success());
     let service = bench.start();
     service.wait_event("finish-failed").await;
-    let record = wait_for_record(&bench, "a.txt", |record| record.finish == FinishState::Failed).await;
+    let record = bench.record_when("a.txt", |record| record.finish == FinishState::Failed).await;
     assert_eq!((record.state, record.finish_step.as_deref()), (State::Stored, Some("hook")));
     assert!(record.finish_error.unwrap().contains("no table"));
     std::fs::write(bench.path("good"), "").unwrap();
     let retried = bench.command(&["retry", "--failed"]).output().unwrap();
     assert_eq!(retried.status.code(), Some(0), "{retried:?}");
-    wait_for_record(&bench, "a.txt", |record| record.finish == FinishState::Done).await;
+    bench.record_when("a.txt", |record| record.finish == FinishState::Done).await;
     service.stop().await;
     assert_eq!(bench.emulator.files().len(), 1, "nothing is sent again");
     assert_eq!(std::fs::read_to_string(bench.path("runs")).unwrap().lines().count(), 4);
@@ -267,7 +252,7 @@ async fn a_kill_between_the_steps_repeats_what_is_missing_and_nothing_else() {
     assert_eq!(names(&bench), ["a.txt.upspool.json", "done/a.txt"]);
     std::fs::write(bench.path("go"), "").unwrap();
     let service = bench.start();
-    let record = wait_for_record(&bench, "a.txt", |record| record.finish == FinishState::Done).await;
+    let record = bench.record_when("a.txt", |record| record.finish == FinishState::Done).await;
     assert_eq!(record.moved_to, Some(bench.path("drop/done/a.txt")));
     service.stop().await;
     assert_eq!(std::fs::read_to_string(bench.path("runs")).unwrap().lines().count(), 2, "at least once");
@@ -335,7 +320,7 @@ async fn a_target_that_cannot_be_is_said_and_tried_again() {
     assert!(bench.path("drop/a.txt").exists(), "under its own name");
     assert_eq!(std::fs::read_dir(bench.path("elsewhere")).unwrap().count(), 0);
     std::fs::remove_file(bench.path("drop/done")).unwrap();
-    let record = wait_for_record(&bench, "a.txt", |record| record.finish == FinishState::Done).await;
+    let record = bench.record_when("a.txt", |record| record.finish == FinishState::Done).await;
     assert_eq!(record.moved_to, Some(bench.path("drop/done/a.txt")));
     service.stop().await;
     assert_eq!(bench.emulator.files().len(), 1);
@@ -360,7 +345,7 @@ async fn a_folder_that_is_not_mounted_is_waited_for_and_its_files_are_moved_when
     let service = bench.start();
     let away =
         |record: &Record| record.finish_error.as_ref().is_some_and(|why| why.contains("is not the one"));
-    let record = wait_for_record(&bench, "a.txt", away).await;
+    let record = bench.record_when("a.txt", away).await;
     assert_eq!((record.finish, record.present), (FinishState::Pending, true), "it is not gone for that");
     service.stop().await;
     std::fs::remove_dir(bench.path("drop")).unwrap();

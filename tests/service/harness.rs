@@ -106,7 +106,9 @@ impl Bench {
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let config = self.path("upspool.toml");
-        std::fs::write(&config, self.config()).unwrap();
+        // In one step: a service that starts may be reading it.
+        std::fs::write(self.path("upspool.toml.new"), self.config()).unwrap();
+        std::fs::rename(self.path("upspool.toml.new"), &config).unwrap();
         self.plain_command(&[&["--config", config.to_str().unwrap()], arguments].concat())
     }
 
@@ -150,6 +152,20 @@ impl Bench {
         records.retain(|record| record.relative_path == Path::new(name));
         assert_eq!(records.len(), 1, "{name}: {records:?}");
         records.remove(0)
+    }
+
+    /// The same, once it is as it should be: a line of the log comes before the commit.
+    pub async fn record_when(&self, name: &str, is: impl Fn(&Record) -> bool) -> Record {
+        let found = async {
+            loop {
+                let record = self.record(name).await;
+                if is(&record) {
+                    return record;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("{name} does not get there"))
     }
 
     /// Asserts what every run must leave: each stored row names one File, of exactly its bytes, that is its own unless it says

@@ -21,6 +21,7 @@ async fn after_kill_9_the_parts_that_were_stored_are_not_sent_again() {
             line["event"] == "part-stored" && line["part"].as_u64() >= Some(3)
         })
         .await;
+    bench.record_when("large.bin", |record| record.parts_stored >= Some(4)).await;
     service.kill().await;
     let stored = bench.record("large.bin").await.parts_stored.unwrap();
     hold.release();
@@ -96,6 +97,7 @@ async fn an_upload_that_expired_meanwhile_is_started_again() {
     let hold = bench.emulator.hold(Calls::of(Operation::Part).nth(4), Point::Before);
     let service = bench.start();
     hold.reached().await;
+    bench.record_when("large.bin", |record| record.parts_stored >= Some(1)).await;
     service.kill().await;
     hold.release();
     // The server's clock goes on; ours does not know.
