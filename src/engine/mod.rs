@@ -8,7 +8,7 @@
 //! - `finish`: what is done after a job has ended: its source moved or deleted, its receipt, a program;
 //! - `requests`: what commands ask for, from rows to events;
 //! - `journal`: one line of the log for each thing that happened to a job;
-//! - `live`: what is true only now, for `status`;
+//! - `live`: what is true only now, for `status`; `metrics`: what was counted since the start;
 //! - `why`: why a file is not uploaded, from all that is known of it;
 //! - `vitals`: what everything that may hang waits for, for the watchdog;
 //! - `errands`: short tasks whose end somebody waits for.
@@ -19,6 +19,7 @@ pub mod finish;
 pub mod intake;
 mod journal;
 pub mod live;
+pub mod metrics;
 pub mod operations;
 pub mod requests;
 mod search;
@@ -63,6 +64,9 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Messages that wait for the engine at most; who sends more waits.
 pub const MESSAGES: usize = 1024;
+
+/// What the watchdog calls the engine.
+pub const ENGINE: &str = "the engine";
 
 /// What is said to the engine.
 #[derive(Debug)]
@@ -153,7 +157,7 @@ impl Engine {
     /// An engine that hears on `messages`, whose other end is `sender`.
     pub fn new(parts: Parts, messages: mpsc::Receiver<Message>, sender: mpsc::Sender<Message>) -> Engine {
         let folders = Folders::new(&parts.folders, &parts.operations);
-        let here = parts.operations.vitals().enter("the engine");
+        let here = parts.operations.vitals().enter(ENGINE);
         Engine {
             parts,
             messages,
@@ -294,6 +298,9 @@ impl Engine {
                         self.parts.finish.requeued(subject.folder, subject.path.clone());
                     }
                     let ends = to != from && to.has_ended();
+                    let folder = self.parts.folders.get(&subject.folder).map_or("", String::as_str);
+                    let (bytes, ended) = (subject.fingerprint.bytes, ends.then_some(to));
+                    self.parts.operations.metrics().step(folder, bytes, &step, &context, ended);
                     let finish = ends && self.parts.finish.announce(subject.folder, to);
                     let write = Write::Step {
                         job,
@@ -328,6 +335,7 @@ impl Engine {
                 Effect::Answer { request, done, text } => self.answer(request, done, text),
                 Effect::Held(scope, hold) => {
                     let code = hold.reason.code;
+                    self.parts.operations.metrics().held(&scope, code);
                     let account = match &scope {
                         Scope::Account(account) => Some(account.0.as_str()),
                         Scope::Server(_) | Scope::Store => None,

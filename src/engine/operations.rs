@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
+use super::metrics::{self, Metrics};
 use super::vitals::{self, Vitals};
 use super::{Message, errands, examine, search};
 use crate::api::{Client, NewUpload};
@@ -46,6 +47,7 @@ pub struct Operations {
     pub(super) writer: Writer,
     under_way: Mutex<HashMap<OperationId, UnderWay>>,
     vitals: Arc<Vitals>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -80,6 +82,7 @@ impl Operations {
             writer,
             under_way: Mutex::default(),
             vitals: Arc::default(),
+            metrics: Arc::default(),
         }
     }
 
@@ -103,6 +106,11 @@ impl Operations {
         &self.vitals
     }
 
+    /// What was counted of them, and of the jobs that they are for.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// Where a folder lies.
     pub fn folder(&self, folder: FolderId) -> Option<&Path> {
         self.folders.get(&folder).map(PathBuf::as_path)
@@ -119,7 +127,7 @@ impl Operations {
         let began = self.clock.now().boot;
         let whereabouts = self.vitals.enter_operation(&grant);
         errands::spawn("an operation", engine.clone(), async move {
-            let id = grant.id;
+            let (id, name) = (grant.id, metrics::operation_name(&grant.work));
             let performer = operations.clone();
             // A task of its own, so that a panic in it ends one operation and is told.
             let mut task = tokio::spawn(vitals::within(whereabouts, async move {
@@ -143,6 +151,7 @@ impl Operations {
             operations.lock().remove(&id);
             let took = operations.clock.now().boot.since(began);
             let outcome = Outcome { result, facts, took, interrupted };
+            operations.metrics.operation(name, &outcome);
             // The engine is gone only when the service ends, and then nobody wants to know.
             let _ = engine.send(Message::Event(Event::Done(id, outcome))).await;
         });

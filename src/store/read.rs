@@ -147,6 +147,27 @@ impl Store {
         Ok(totals)
     }
 
+    /// When the oldest job that waits was found, in each folder where one waits.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn oldest_queued(&self) -> Result<Vec<(FolderId, Wall)>> {
+        let rows = sqlx::query(
+            "-- oldest_queued\n\
+             SELECT id, (SELECT min(found_at) FROM jobs INDEXED BY jobs_folder_stage \
+             WHERE folder = folders.id AND stage = 'queued') AS found_at FROM folders ORDER BY id",
+        )
+        .fetch_all(&self.reader)
+        .await?;
+        let mut oldest = Vec::new();
+        for row in &rows {
+            if let Some(at) = row.try_get::<Option<i64>, _>("found_at")? {
+                oldest.push((FolderId(row.try_get("id")?), Wall(at)));
+            }
+        }
+        Ok(oldest)
+    }
+
     /// One record.
     ///
     /// # Errors

@@ -112,6 +112,11 @@ async fn counts_and_totals_come_from_the_rows() {
         fixture.store.queue_totals().await.unwrap(),
         [waiting(fixture.folder, 2, 20), waiting(other, 1, 10)]
     );
+    let oldest = fixture.store.oldest_queued().await.unwrap();
+    assert_eq!(oldest.iter().map(|(folder, _)| *folder).collect::<Vec<_>>(), [fixture.folder, other]);
+    let first =
+        fixture.store.list(&Filter { states: vec![State::Queued], ..Filter::default() }).await.unwrap();
+    assert_eq!(oldest[0].1, first.iter().map(|record| record.found_at).min().unwrap());
 }
 
 async fn listed(fixture: &Fixture, filter: Filter) -> Vec<i64> {
