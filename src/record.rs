@@ -1,5 +1,6 @@
 //! A job as JSON: the same record in every command, receipt and hook. Fields are only ever added.
 
+use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -7,8 +8,8 @@ use serde::Serialize;
 
 use crate::model::job::State;
 use crate::model::time::Wall;
-use crate::store::{Record, RecordError};
-use crate::text::{base64, rfc3339};
+use crate::store::{Count, FolderRow, Record, RecordError, Waiting};
+use crate::text::{base64, rfc3339, shown};
 
 /// The version of everything that is printed as JSON.
 pub const SCHEMA: u32 = 1;
@@ -106,6 +107,47 @@ pub struct FinishJson {
     pub error: Option<String>,
     /// Where the source lies now.
     pub moved_to: Option<String>,
+}
+
+/// A folder as the store has it. Every field is always there, null when unknown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FolderJson {
+    /// Its name.
+    pub name: String,
+    /// Its path, escaped for people.
+    pub path: String,
+    /// Whether sending from it is paused.
+    pub paused: bool,
+    /// Why, if it is.
+    pub paused_why: Option<String>,
+    /// Jobs in each state, whether or not there are any: their sum is what was found.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// Files in the queue.
+    pub waiting_files: u64,
+    /// Their bytes.
+    pub waiting_bytes: u64,
+}
+
+impl FolderJson {
+    /// Each folder with what was counted of it.
+    pub fn all(rows: Vec<FolderRow>, counts: &[Count], waiting: &[Waiting]) -> Vec<FolderJson> {
+        let folder = |row: FolderRow| {
+            let mut by_state: BTreeMap<_, _> = State::ALL.iter().map(|state| (state.as_str(), 0)).collect();
+            let own = counts.iter().filter(|count| count.folder == row.id);
+            by_state.extend(own.map(|count| (count.state.as_str(), count.jobs)));
+            let waiting = waiting.iter().find(|waiting| waiting.folder == row.id);
+            FolderJson {
+                name: row.name,
+                path: shown(&row.path),
+                paused: row.paused,
+                paused_why: row.paused_why,
+                counts: by_state,
+                waiting_files: waiting.map_or(0, |waiting| waiting.files),
+                waiting_bytes: waiting.map_or(0, |waiting| waiting.bytes),
+            }
+        };
+        rows.into_iter().map(folder).collect()
+    }
 }
 
 impl JobJson {

@@ -33,7 +33,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("accounts", &["config", "api", "model", "text", "clock"]),
     ("logging", &["config", "model", "text", "clock"]),
     // The faces: they look in, and ask by rows.
-    ("status", &["engine", "store", "model", "text", "clock"]),
+    ("status", &["engine", "record", "store", "model", "text", "clock"]),
     (
         "daemon",
         &[

@@ -138,7 +138,7 @@ async fn look(config: &Config, online: bool) -> Result<CheckJson, Failure> {
             max_delay_ms: config.retry.max_delay.as_millis(),
             give_up_after_ms: config.retry.give_up_after.as_millis(),
         },
-        status_listen: config.status.listen.map(|address| address.to_string()),
+        status_listen: config.status.listen.as_ref().map(ToString::to_string),
         accounts,
         folders,
         warnings: config.warnings.iter().map(ToString::to_string).collect(),

@@ -84,7 +84,7 @@ pub(super) fn log_level(text: &str) -> Check {
 }
 
 pub(super) fn listen(text: &str) -> Check {
-    text.parse::<std::net::SocketAddr>().map(|_| ()).map_err(|_| "is not an address with a port".into())
+    text.parse::<super::settings::Listen>().map(|_| ())
 }
 
 pub(super) fn purpose(text: &str) -> Check {

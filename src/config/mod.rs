@@ -35,8 +35,8 @@ pub use globs::Patterns;
 pub use key::{ApiKey, KeyError, KeySource};
 pub use settings::{
     Account, AfterFailure, AfterUpload, Auth, Config, DEFAULT_ACCOUNT, Existing, FinishPlaces, Folder,
-    FollowSymlinks, Log, LogFormat, PURPOSES, PartSize, Preflight, Query, Receipt, Retry, Settle, Status,
-    Store, Upload, WatchMode,
+    FollowSymlinks, Listen, Log, LogFormat, PURPOSES, PartSize, Preflight, Query, Receipt, Retry, Settle,
+    Status, Store, Upload, WatchMode,
 };
 
 use layers::Places;

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use super::fault::{Fault, Faults, Place};
 use super::file;
 use super::folders::{check_overlap, real};
+use super::key::KeySource;
 use super::settings::{Account, Config, Folder};
 
 impl Config {
@@ -17,6 +18,7 @@ impl Config {
     pub fn check(&self) -> Result<(), Faults> {
         let mut faults = self.check_accounts();
         faults.extend(self.check_folders());
+        faults.extend(self.check_token());
         faults.sort_by_key(|fault| file::line_of(&fault.place));
         if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
     }
@@ -34,6 +36,21 @@ impl Config {
         let mut faults: Vec<Fault> = self.folders.iter().filter_map(missing).collect();
         check_overlap(&self.folders, &self.store, real, &mut faults);
         faults
+    }
+
+    /// Whether the token of the page can be read, and by nobody else; one fault, `config-invalid`.
+    pub fn check_token(&self) -> Option<Fault> {
+        self.status.listen.as_ref()?;
+        let path = self.status.token_file.clone()?;
+        let fault =
+            |message: String| Fault::new(self.status.token_place.clone(), "status.token_file", message);
+        if let Err(why) = self.status.token() {
+            return Some(fault(why.to_string()).remedy(
+                "put one word alone into a file that the service may read, e.g. from `openssl rand -hex 32`",
+            ));
+        }
+        let unwise = KeySource::File(path).unwise()?;
+        Some(fault(unwise).remedy("chmod it to 0640 or less, and change the token"))
     }
 
     /// Whether the accounts that folders use have a key that can be read and a `ca_file` that can be

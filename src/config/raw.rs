@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::settings::{AfterFailure, AfterUpload, Auth, Existing, LogFormat, Preflight, WatchMode};
+use super::settings::{AfterFailure, AfterUpload, Auth, Existing, Listen, LogFormat, Preflight, WatchMode};
 use super::units::{Rate, Size, Time};
 
 #[derive(Debug, Default, Deserialize)]
@@ -75,7 +75,7 @@ pub(super) struct RawLog {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawStatus {
-    pub(super) listen: Option<std::net::SocketAddr>,
+    pub(super) listen: Option<Listen>,
     pub(super) token_file: Option<PathBuf>,
 }
 

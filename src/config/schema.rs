@@ -30,8 +30,6 @@ pub(super) static TABLES: &[(&str, &[Key])] = &[
 static LATER: &[Later] = &[
     later("upload.bandwidth_limit", any, ""),
     later("upload.parallel_parts", |v| v.as_str() == Some("auto"), "a number"),
-    later("status.listen", any, ""),
-    later("status.token_file", any, ""),
 ];
 
 /// The keys of a table.
@@ -88,7 +86,7 @@ static LOG: &[Key] = &[
 ];
 
 static STATUS: &[Key] = &[
-    key("listen", text(checks::listen, "\"127.0.0.1:9797\"")),
+    key("listen", text(checks::listen, "\"127.0.0.1:9797\", or \"unix:/run/upspool/page.sock\"")),
     key("token_file", text(checks::absolute_path, "\"/etc/upspool/status-token\"")),
 ];
 

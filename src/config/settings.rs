@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::fault::{Place, Warning};
 use super::globs::Patterns;
-use super::key::KeySource;
+use super::key::{ApiKey, KeyError, KeySource};
 
 /// The account of `[api]`, which a folder uses unless it names another.
 pub const DEFAULT_ACCOUNT: &str = "default";
@@ -175,12 +175,76 @@ pub enum LogFormat {
 }
 
 /// `[status]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// Where the page, metrics and health are served.
-    pub listen: Option<SocketAddr>,
+    /// Where the page, metrics and health are served; nowhere if none.
+    pub listen: Option<Listen>,
     /// Holds what a request must show.
     pub token_file: Option<PathBuf>,
+    /// Where `token_file` was said.
+    pub token_place: Place,
+}
+
+impl Status {
+    /// What a request must show, read anew each time; none if nothing is asked for.
+    ///
+    /// # Errors
+    ///
+    /// When there is a file for it that cannot be read, is empty, or holds what cannot be a token.
+    pub fn token(&self) -> Result<Option<ApiKey>, KeyError> {
+        self.token_file.clone().map(|path| KeySource::File(path).read()).transpose()
+    }
+}
+
+/// Where the page listens.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Listen {
+    /// An address with its port.
+    Address(SocketAddr),
+    /// A Unix socket, absolute.
+    Socket(PathBuf),
+}
+
+impl Listen {
+    /// Whether only programs on this machine get there.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Listen::Address(address) => address.ip().to_canonical().is_loopback(),
+            Listen::Socket(_) => true,
+        }
+    }
+}
+
+impl std::str::FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Listen, String> {
+        match text.strip_prefix("unix:") {
+            Some(path) => super::checks::absolute_path(path).map(|()| Listen::Socket(path.into())),
+            None => text
+                .parse()
+                .map(Listen::Address)
+                .map_err(|_| "is not an address with a port, or unix:/PATH".into()),
+        }
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Listen, String> {
+        text.parse()
+    }
+}
+
+impl std::fmt::Display for Listen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Listen::Address(address) => write!(f, "{address}"),
+            Listen::Socket(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// A watched directory.

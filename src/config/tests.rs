@@ -148,7 +148,7 @@ fn a_later_key_has_its_place_in_the_types_already() {
     let raw = layers::merge(none.clone(), table, none, &places, &mut faults);
     assert_eq!(faults, []);
     let raw = raw.unwrap();
-    assert!(raw.status.listen.is_some() && raw.upload.bandwidth_limit.is_some());
+    assert!(raw.store.keep_history.is_some() && raw.upload.bandwidth_limit.is_some());
 }
 
 #[test]
@@ -260,7 +260,18 @@ fn every_fault_is_one_line_that_says_where_what_and_what_to_do() {
             "[store]\nstate_dir = \"/srv/drop/batch/\"",
             "2: store.state_dir: /srv/drop/batch/ is the folder /srv/drop/batch; keep the state elsewhere",
         ),
-        ("[status]\nlisten = \"127.0.0.1:9797\"", "2: status.listen: not yet supported; leave it out"),
+        (
+            "[status]\nlisten = \"9797\"",
+            "2: status.listen: \"9797\" is not an address with a port, or unix:/PATH; for example \"127.0.0.1:9797\", or \"unix:/run/upspool/page.sock\"",
+        ),
+        (
+            "[status]\nlisten = \"0.0.0.0:9797\"",
+            "2: status.listen: other machines reach 0.0.0.0:9797, and would see the names of files without a token; say token_file, or listen on 127.0.0.1, [::1] or unix:/PATH",
+        ),
+        (
+            "[status]\nlisten = \"unix:page.sock\"",
+            "2: status.listen: \"unix:page.sock\" is not an absolute path; for example \"127.0.0.1:9797\", or \"unix:/run/upspool/page.sock\"",
+        ),
         (
             "[upload]\nparallel_parts = \"auto\"",
             "2: upload.parallel_parts: not yet supported; leave it out or say a number",
@@ -416,7 +427,7 @@ fn a_variable_that_cannot_be_is_told_by_its_name() {
             "upload.parallel_parts: \"lots\" is not a whole number from 1 to 256, or \"auto\"; for example 8",
         ),
         ("UPSPOOL__UPLOAD__CHECKSUM", "yes", "upload.checksum: \"yes\" is not true or false"),
-        ("UPSPOOL__STATUS__LISTEN", "[::1]:1", "status.listen: not yet supported; leave it out"),
+        ("UPSPOOL__STATUS__LISTEN", "[::1]:1", ""),
         (
             "OPENAI_BASE_URL",
             "here",
@@ -718,5 +729,35 @@ fn a_ca_file_must_be_readable() {
         [
             "DIR/upspool.toml:2: api.ca_file: /nowhere/ca.pem cannot be read: No such file or directory (os error 2)"
         ]
+    );
+}
+
+#[test]
+fn the_token_of_the_page_is_readable_by_the_service_and_not_by_everyone() {
+    let fault = |content: Option<&str>, mode: u32| {
+        let case = Case::new("");
+        let token = case.path("token");
+        if let Some(content) = content {
+            std::fs::write(&token, content).unwrap();
+            std::fs::set_permissions(&token, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let text = format!("[status]\nlisten = \"0.0.0.0:9797\"\ntoken_file = {token:?}\n{FOLDER}");
+        std::fs::write(case.path("upspool.toml"), text).unwrap();
+        let fault = case.config().check_token().map(|fault| fault.to_string());
+        fault.map(|fault| fault.replace(case.dir.path().to_str().unwrap(), "DIR"))
+    };
+    let one_word =
+        "put one word alone into a file that the service may read, e.g. from `openssl rand -hex 32`";
+    assert_eq!(fault(Some("a-token\n"), 0o640), None);
+    assert_eq!(
+        fault(Some(" \n"), 0o640).unwrap(),
+        format!("DIR/upspool.toml:3: status.token_file: the file DIR/token is empty; {one_word}")
+    );
+    let missing = fault(None, 0).unwrap();
+    assert!(missing.contains("the file DIR/token cannot be read: No such file"), "{missing}");
+    assert_eq!(
+        fault(Some("a-token"), 0o644).unwrap(),
+        "DIR/upspool.toml:3: status.token_file: DIR/token can be read or written by everyone (mode 0644); \
+         chmod it to 0640 or less, and change the token"
     );
 }

@@ -10,7 +10,7 @@ use url::{Host, Url};
 use super::fault::{Fault, Place, Warning};
 use super::key::KeySource;
 use super::layers::Places;
-use super::raw::{AutoOr, Raw, RawApi, RawRetry, RawUpload};
+use super::raw::{AutoOr, Raw, RawApi, RawRetry, RawStatus, RawUpload};
 use super::settings::{
     Account, Auth, Config, DEFAULT_ACCOUNT, Log, LogFormat, PartSize, Query, Retry, Status, Store, Upload,
     table_of,
@@ -84,7 +84,7 @@ pub(super) fn validate(
             level: raw.log.level.unwrap_or_else(|| "info".into()),
             format: raw.log.format.unwrap_or(LogFormat::Auto),
         },
-        status: Status { listen: raw.status.listen, token_file: raw.status.token_file },
+        status: status(raw.status, places, faults),
         folders,
         warnings,
     }
@@ -202,6 +202,26 @@ fn retry(said: &RawRetry, places: &Places, faults: &mut Vec<Fault>) -> Retry {
         );
     }
     retry
+}
+
+/// Whoever reaches the page sees the names of files.
+fn status(said: RawStatus, places: &Places, faults: &mut Vec<Fault>) -> Status {
+    let key = "status.token_file";
+    let token_place = if places.said(key) { places.of(key) } else { Place::Default };
+    if let Some(listen) = said.listen.as_ref().filter(|listen| !listen.is_local())
+        && said.token_file.is_none()
+        && !places.said(key)
+    {
+        faults.push(
+            Fault::new(
+                places.of("status.listen"),
+                "status.listen",
+                format!("other machines reach {listen}, and would see the names of files without a token"),
+            )
+            .remedy("say token_file, or listen on 127.0.0.1, [::1] or unix:/PATH"),
+        );
+    }
+    Status { listen: said.listen, token_file: said.token_file, token_place }
 }
 
 /// The state directory, and where it was said.

@@ -4,6 +4,7 @@
 //! - `damage`: the end of a service whose store is no ledger any more;
 //! - `folders`: what the watching hand and the intake are told of each folder;
 //! - `keys`: keys that are read again when their file changes;
+//! - `page`: where the page is served, if the configuration says so;
 //! - `once`: the lines of `run --once`;
 //! - `reload`: the configuration read again;
 //! - `systemd`: what PID 1 is told;
@@ -16,6 +17,7 @@ mod damage;
 pub mod folders;
 mod keys;
 mod once;
+mod page;
 mod reload;
 mod systemd;
 mod tasks;
@@ -91,6 +93,16 @@ pub enum Error {
     /// The store is damaged, or gone.
     #[error(transparent)]
     Damaged(#[from] damage::Damaged),
+    /// The page cannot be served where the configuration says.
+    #[error(
+        "cannot listen on {listen} ([status] listen): {source}; end what listens there, or say another place"
+    )]
+    Listen {
+        /// Where.
+        listen: config::Listen,
+        /// The system's words.
+        source: std::io::Error,
+    },
     /// Something of the system failed.
     #[error("{what}: {source}")]
     System {
@@ -112,6 +124,9 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Config(_) | Error::Account(_) | Error::Pattern(_) | Error::Damaged(_) => 78,
+            // A port below 1024, say. Another program may end, and an address may come up: tried again.
+            Error::Listen { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => 78,
+            Error::Listen { .. } => 75,
             Error::Store(StoreError::Newer { .. } | StoreError::Unwritable { .. }) => 78,
             Error::Store(fault) if fault.is_damage() => 78,
             // Whoever holds it may end, and a disk may get room, or be mounted for writing.
@@ -197,6 +212,7 @@ async fn serve(
         what: format!("cannot make the socket {}", status::SOCKET),
         source,
     })?;
+    let page = page::open(&config.status).await?;
 
     let (writer, mut writer_task) = spawn_writer(store);
     let (sender, messages) = mpsc::channel(MESSAGES);
@@ -209,6 +225,7 @@ async fn serve(
     let operations = Operations::new(clients.clone(), folders, clock.clone(), store.clone(), writer.clone());
     let operations = Arc::new(operations.following(links.collect()));
     let vitals = operations.vitals().clone();
+    let metrics = operations.metrics().clone();
     let finish = folders::finish(config, &rows);
     let places = folders::places(config, &rows)?;
     let (intake, hints, mut watch_task) =
@@ -255,7 +272,11 @@ async fn serve(
 
     let mut tasks = Tasks::default();
     tasks.spawn("intake", intake.run());
-    tasks.spawn("status socket", status::serve(socket, sender.clone(), vitals.clone(), inquiry));
+    let views = status::Views::new(sender.clone(), vitals.clone(), inquiry, store.clone(), metrics);
+    tasks.spawn("status socket", status::serve(socket, views.clone()));
+    if let Some((door, token)) = page {
+        tasks.spawn("status page", status::web::serve(door, views, token));
+    }
     tasks.spawn("notices to systemd", systemd::tell(sender.clone(), stop.clone(), vitals.clone()));
     tasks.spawn("forgetting", upkeep::forget(store.clone(), clock.clone(), config.store.keep_history));
     tasks.spawn("look at the keys", keys::watch(config.clone(), clients, sender));

@@ -1,5 +1,5 @@
-//! Connections to the socket, so many at once and each for so long: whoever may ask can keep no file of the service open,
-//! nor keep others from asking.
+//! Connections, so many at once and each for so long: whoever may ask can keep no file of the service open, nor keep
+//! others from asking for longer than that.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
@@ -20,23 +19,23 @@ pub(super) const AT_ONCE: usize = 32;
 const LIFE: Duration = Duration::from_secs(30);
 
 /// A socket that takes a bounded number of connections.
-pub(super) struct Bounded {
-    listener: UnixListener,
+pub(super) struct Bounded<L> {
+    listener: L,
     room: Arc<Semaphore>,
     life: Duration,
 }
 
-impl Bounded {
-    pub(super) fn new(listener: UnixListener) -> Bounded {
+impl<L> Bounded<L> {
+    pub(super) fn new(listener: L) -> Bounded<L> {
         Bounded { listener, room: Arc::new(Semaphore::new(AT_ONCE)), life: LIFE }
     }
 }
 
-impl Listener for Bounded {
-    type Io = Connection;
-    type Addr = tokio::net::unix::SocketAddr;
+impl<L: Listener> Listener for Bounded<L> {
+    type Io = Connection<L::Io>;
+    type Addr = L::Addr;
 
-    async fn accept(&mut self) -> (Connection, Self::Addr) {
+    async fn accept(&mut self) -> (Self::Io, L::Addr) {
         loop {
             // Never closed, so there is always room again some time.
             let Ok(permit) = self.room.clone().acquire_owned().await else { continue };
@@ -47,19 +46,19 @@ impl Listener for Bounded {
         }
     }
 
-    fn local_addr(&self) -> io::Result<Self::Addr> {
+    fn local_addr(&self) -> io::Result<L::Addr> {
         self.listener.local_addr()
     }
 }
 
 /// One connection, which gives its place back when it ends.
-pub(super) struct Connection {
-    stream: UnixStream,
+pub(super) struct Connection<S> {
+    stream: S,
     over: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Connection {
+impl<S> Connection<S> {
     /// Fails when its time is over; else wakes the task when it will be.
     fn in_time(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         match self.over.as_mut().poll(context) {
@@ -69,7 +68,7 @@ impl Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -80,7 +79,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -102,6 +101,7 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{UnixListener, UnixStream};
 
     use super::*;
 

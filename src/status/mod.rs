@@ -1,38 +1,38 @@
-//! Face 2: what is true only now, over a read-only Unix socket beside the store.
+//! Face 2: what is true now, for people and machines. It reads only.
 //!
-//! The socket speaks HTTP, so that a page can be served from the same place: `GET /api/status` is the record of
-//! [`Live`], and `GET /api/why/PATH`, the path's bytes in hexadecimal digits, that of [`Why`].
+//! The live socket beside the store is there always, for commands. It speaks HTTP, so that the page, where one is
+//! configured, is served from the same place.
+//!
+//! - this file: the live socket, and how it is asked;
+//! - `views`: what is looked at;
+//! - `api`: the records as JSON; `health`: may it be left alone, does it send? `metrics`: the counts for Prometheus;
+//! - [`web`]: the page on an address, and who gets in; `page/`: what a browser gets;
+//! - `bounded`: connections, so many and for so long.
 
+mod api;
 mod bounded;
+mod health;
+mod metrics;
+mod views;
+pub mod web;
 
-use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-use self::bounded::Bounded;
-use axum::Router;
-use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, oneshot};
 
-use crate::engine::Message;
+use self::bounded::Bounded;
+use self::views::PATIENCE;
+pub use self::views::{Views, inspect};
 use crate::engine::live::Live;
-use crate::engine::vitals::Vitals;
-use crate::engine::why::{Inquiry, Why};
+use crate::engine::why::Why;
 
 /// The socket's name in the state directory.
 pub const SOCKET: &str = "live.sock";
-
-/// How long a service may take to say how it is.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Nobody answers on the socket, and why.
 #[derive(Debug, thiserror::Error)]
@@ -62,39 +62,8 @@ pub fn bind(state_dir: &Path) -> io::Result<UnixListener> {
 ///
 /// # Errors
 /// If the socket fails.
-pub async fn serve(
-    listener: UnixListener,
-    engine: mpsc::Sender<Message>,
-    vitals: Arc<Vitals>,
-    inquiry: Inquiry,
-) -> io::Result<()> {
-    let routes = Router::new()
-        .route("/api/status", get(status))
-        .with_state((engine, vitals))
-        .route("/api/why/{path}", get(why))
-        .with_state(inquiry);
-    axum::serve(Bounded::new(listener), routes).await
-}
-
-async fn status(State((engine, vitals)): State<(mpsc::Sender<Message>, Arc<Vitals>)>) -> Response {
-    match inspect(&engine).await {
-        Some(live) => Json(live).into_response(),
-        None => {
-            let stuck = vitals.stuck().first().map(ToString::to_string);
-            let why = stuck.unwrap_or_else(|| "its engine does not answer".into());
-            (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
-        }
-    }
-}
-
-async fn why(State(inquiry): State<Inquiry>, UrlPath(path): UrlPath<String>) -> Response {
-    let Some(path) = unhex(&path).map(|bytes| PathBuf::from(OsString::from_vec(bytes))) else {
-        return (StatusCode::BAD_REQUEST, "the path is not in hexadecimal digits").into_response();
-    };
-    match inquiry.explain(&path).await {
-        Ok(why) => Json(why).into_response(),
-        Err(fault) => (StatusCode::SERVICE_UNAVAILABLE, fault.to_string()).into_response(),
-    }
+pub async fn serve(listener: UnixListener, views: Views) -> io::Result<()> {
+    axum::serve(Bounded::new(listener), api::routes(views)).await
 }
 
 /// Paths are bytes, and URLs are text.
@@ -103,7 +72,8 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex(digits: &str) -> Option<Vec<u8>> {
-    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    // A sign would pass for one.
+    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
     let pairs = digits.as_bytes().chunks(2);
@@ -112,16 +82,6 @@ fn unhex(digits: &str) -> Option<Vec<u8>> {
             u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok()
         })
         .collect()
-}
-
-/// Asks the engine how it is; nothing if it does not say in time.
-pub async fn inspect(engine: &mpsc::Sender<Message>) -> Option<Live> {
-    let (answer, live) = oneshot::channel();
-    let asked = async {
-        engine.send(Message::Inspect(answer)).await.ok()?;
-        live.await.ok()
-    };
-    tokio::time::timeout(PATIENCE, asked).await.ok()?
 }
 
 /// Asks the service that uses this state directory how it is.

@@ -16,5 +16,6 @@ mod reload;
 mod restart;
 mod servers;
 mod source_changes;
+mod status_page;
 mod stuck;
 mod why;

@@ -11,6 +11,7 @@ use upspool::model::job::State;
 use upspool_emulator::{Action, Calls, Operation, Point};
 
 use crate::harness::{Bench, PATIENCE, noise};
+use crate::status_page::{address, get};
 
 const MIB: usize = 1024 * 1024;
 
@@ -39,7 +40,9 @@ impl Hanging {
         }
         bench.env.insert("WATCHDOG_USEC".into(), "300000".into());
         bench.api = "stall_timeout = \"1s\"\n".into();
-        bench.tables = "[upload]\nparallel_parts = 2\npart_size = \"1 MiB\"\n".into();
+        bench.tables =
+            "[upload]\nparallel_parts = 2\npart_size = \"1 MiB\"\n[status]\nlisten = \"127.0.0.1:0\"\n"
+                .into();
         Hanging { bench, control, notices }
     }
 
@@ -133,6 +136,8 @@ async fn a_file_that_cannot_be_read_is_named_with_its_job_and_is_no_reason_to_re
     for _ in 0..3 {
         assert!(hanging.is_fed_within(Duration::from_secs(5)).await, "the engine is well");
     }
+    let page = address(&service).await;
+    assert_eq!(get(&page, "/livez").await.status, 200, "nor for whoever asks for that");
     let (code, said) = hanging.ask(&["status"]).await;
     assert_eq!(code, 0);
     assert!(said.contains("Stuck: the MD5 of job 1: hashing the file for "), "{said}");
@@ -199,6 +204,11 @@ async fn an_engine_that_does_not_answer_is_named_and_pid_1_is_fed_no_more() {
     );
     assert!(said.1.contains("service"), "{said:?}");
     hanging.told("STATUS=STUCK: the engine: reading the store for ").await;
+    for path in ["/livez", "/readyz"] {
+        let answer = get(&address(&service).await, path).await;
+        assert_eq!(answer.status, 503, "{path}");
+        assert!(answer.body.starts_with("stuck: the engine: reading the store for "), "{answer:?}");
+    }
     hanging.forget_notices();
     assert!(!hanging.is_fed_within(Duration::from_secs(3)).await, "systemd would start it again");
     // It does not wait for ever: a store that does not answer is a hold, and the engine lives.
