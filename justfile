@@ -36,6 +36,10 @@ emulator *options:
 writers *names:
     tests/writers/check.sh {{ names }}
 
+# The page in each of its states, in Chromium; `just page busy narrow` those of such names. The last line is where the pictures are.
+page *names:
+    tests/page/check.sh {{ names }}
+
 # What a change has to pass.
 ci:
     .ci/run
