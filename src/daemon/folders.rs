@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::engine::finish::Finish;
 use crate::engine::intake::{self, Existing, Intake};
+use crate::engine::metrics::Metrics;
 use crate::engine::vitals::Vitals;
 use crate::engine::why::Place;
 use crate::engine::{self, Message};
@@ -71,6 +72,7 @@ pub(super) fn watch(
     unwatch: &CancellationToken,
     finish: &Finish,
     vitals: &Arc<Vitals>,
+    metrics: &Arc<Metrics>,
 ) -> Result<(Intake, intake::Hints, JoinHandle<()>), PatternError> {
     let mut settle = Settle::new();
     let (mut specs, mut folders) = (Vec::new(), Vec::new());
@@ -116,6 +118,7 @@ pub(super) fn watch(
         once: once.clone(),
         finish: finish.clone(),
         vitals: vitals.clone(),
+        metrics: metrics.clone(),
     });
     Ok((intake, hints, task))
 }

@@ -228,8 +228,9 @@ async fn serve(
     let metrics = operations.metrics().clone();
     let finish = folders::finish(config, &rows);
     let places = folders::places(config, &rows)?;
-    let (intake, hints, mut watch_task) =
-        folders::watch(config, &rows, store, &writer, &sender, &clock, &ended, &unwatch, &finish, &vitals)?;
+    let (intake, hints, mut watch_task) = folders::watch(
+        config, &rows, store, &writer, &sender, &clock, &ended, &unwatch, &finish, &vitals, &metrics,
+    )?;
     let finisher = Finisher::new(finish::Parts {
         finish: finish.clone(),
         store: store.clone(),

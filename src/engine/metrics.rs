@@ -12,6 +12,8 @@ use crate::model::job::{Code, State, Step};
 /// A counter that only grows. Each has one or two labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Counter {
+    /// Files that were met and are not known.
+    Found,
     /// Jobs that ended.
     Ended,
     /// Jobs that got a File.
@@ -34,7 +36,8 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter, in the order in which they are told.
-    pub const ALL: [Counter; 9] = [
+    pub const ALL: [Counter; 10] = [
+        Counter::Found,
         Counter::Stored,
         Counter::StoredBytes,
         Counter::Ended,
@@ -49,6 +52,7 @@ impl Counter {
     /// The name for Prometheus.
     pub fn name(self) -> &'static str {
         match self {
+            Counter::Found => "upspool_found_total",
             Counter::Ended => "upspool_jobs_ended_total",
             Counter::Stored => "upspool_stored_total",
             Counter::StoredBytes => "upspool_stored_bytes_total",
@@ -64,6 +68,9 @@ impl Counter {
     /// What it counts, in words.
     pub fn help(self) -> &'static str {
         match self {
+            Counter::Found => {
+                "Files that were met for the first time: by an event, by a scan without one, or at the start."
+            }
             Counter::Ended => "Jobs that ended, by the state in which they did.",
             Counter::Stored => "Files that got a File ID.",
             Counter::StoredBytes => "Bytes of the files that got a File ID.",
@@ -81,6 +88,7 @@ impl Counter {
     /// The names of its labels.
     pub fn labels(self) -> &'static [&'static str] {
         match self {
+            Counter::Found => &["folder", "by"],
             Counter::Ended => &["folder", "state"],
             Counter::Stored | Counter::StoredBytes | Counter::SentBytes => &["folder"],
             Counter::Failed => &["folder", "code"],
@@ -155,6 +163,11 @@ impl Metrics {
             Step::Restarted { reason, .. } => counted.add(Counter::Restarts, &[reason.code.as_str()], 1),
             _ => {}
         }
+    }
+
+    /// A file of a folder was met that is not known: `by` an `event`, a `scan`, or at the `start`.
+    pub(super) fn found(&self, folder: &str, by: &'static str) {
+        self.lock().add(Counter::Found, &[folder, by], 1);
     }
 
     /// A hold began.

@@ -285,7 +285,7 @@ impl Folder {
         }
         if !entries.is_empty() {
             let folder = self.shared.spec.key;
-            self.send(Notice::Seen { folder, entries }).await?;
+            self.send(Notice::Seen { folder, entries, by_scan: false }).await?;
         }
         Ok(())
     }

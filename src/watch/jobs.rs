@@ -71,7 +71,7 @@ impl Shared {
             let _permit = permit;
             let began = (self.now)().boot;
             self.ears.barrier();
-            let found = self.walk(&kind, Path::new(""), listening.as_ref());
+            let found = self.walk(&kind, Path::new(""), listening.as_ref(), true);
             let after = FolderKind::probe(&self.spec.path);
             let same_root = after.is_ok_and(|after| kind.is_still(&after));
             let took = (self.now)().boot.since(began);
@@ -93,7 +93,7 @@ impl Shared {
     pub(super) fn scan_parts(&self, kind: &FolderKind, parts: BTreeSet<PathBuf>) {
         self.ears.barrier();
         for part in topmost(parts) {
-            self.walk(kind, &part, None);
+            self.walk(kind, &part, None, false);
         }
     }
 
@@ -102,7 +102,7 @@ impl Shared {
         self.walker(kind).examine(hints)
     }
 
-    fn walk(&self, kind: &FolderKind, start: &Path, listening: Option<&Listening>) -> Found {
+    fn walk(&self, kind: &FolderKind, start: &Path, listening: Option<&Listening>, by_scan: bool) -> Found {
         let runtime = Handle::current();
         let folder = self.spec.key;
         let walk = Walk { listening, ..self.walker(kind) };
@@ -110,7 +110,7 @@ impl Shared {
             runtime.block_on(async {
                 tokio::select! {
                     () = self.shutdown.cancelled() => false,
-                    sent = self.notices.send(Notice::Seen { folder, entries }) => sent.is_ok(),
+                    sent = self.notices.send(Notice::Seen { folder, entries, by_scan }) => sent.is_ok(),
                 }
             })
         })

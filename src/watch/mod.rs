@@ -93,6 +93,8 @@ pub enum Notice {
         folder: FolderKey,
         /// Each with its path below the folder. At most 512.
         entries: Vec<(PathBuf, Look)>,
+        /// By a scan of the whole folder, and not since an event named them.
+        by_scan: bool,
     },
     /// A scan of a whole folder has ended. All that it met was told of before.
     Scanned(Scanned),

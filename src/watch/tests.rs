@@ -86,7 +86,7 @@ impl Told {
         let wait = async {
             while !done(self) {
                 match self.notices.recv().await.expect("the watch has ended") {
-                    Notice::Seen { folder, entries } => {
+                    Notice::Seen { folder, entries, .. } => {
                         assert_eq!(folder, KEY);
                         assert!(entries.len() <= 512);
                         self.seen.extend(entries);
@@ -598,7 +598,7 @@ async fn a_file_that_is_written_slowly_settles_once_and_whole() {
             }
             let nap = settle.next_wake().map_or(PATIENCE, |wake| wake.since(now().boot));
             tokio::select! {
-                Some(Notice::Seen { folder, entries }) = told.notices.recv() => {
+                Some(Notice::Seen { folder, entries, .. }) = told.notices.recv() => {
                     for (path, look) in entries {
                         let _ = settle.observe(folder, &path, Observation::Glimpsed(look), now());
                     }

@@ -348,6 +348,15 @@ async fn counters_grow_with_what_happens_and_no_label_holds_a_path() {
     for line in metrics.body.lines().filter(|line| !line.starts_with('#')) {
         assert!(!line.contains('/') && !line.contains("precious") && !line.contains("sub dir"), "{line}");
     }
+    let found = |by: &str| format!("{{folder=\"drop\",by=\"{by}\"}}");
+    assert_eq!(metrics.metric("upspool_found_total"), BTreeMap::from([(found("start"), 2.0)]));
+    // From now on what comes is told by events.
+    let scan = "upspool_folder_last_scan_timestamp_seconds";
+    get_until(&address, "/metrics", "scanned", |answer| !answer.metric(scan).is_empty()).await;
+    bench.drop_file("later.bin", &noise(1000, 3));
+    service.wait_stored(3).await;
+    let all = BTreeMap::from([(found("start"), 2.0), (found("event"), 1.0)]);
+    assert_eq!(get(&address, "/metrics").await.metric("upspool_found_total"), all);
     assert_eq!(service.stop().await.0.code(), Some(0));
 }
 

@@ -36,6 +36,7 @@ pub(super) use self::shown::settling_of;
 use super::Message;
 use super::finish::Finish;
 use super::live::LiveFolder;
+use super::metrics::Metrics;
 use super::vitals::{Vitals, Whereabouts};
 use crate::beneath::Links;
 use crate::clock::Clock;
@@ -120,6 +121,8 @@ pub struct Parts {
     pub finish: Finish,
     /// For the watchdog to see.
     pub vitals: Arc<Vitals>,
+    /// For whoever scrapes them.
+    pub metrics: Arc<Metrics>,
 }
 
 /// See the module.
@@ -234,7 +237,7 @@ impl Intake {
             self.here.got_on();
             tokio::select! {
                 notice = self.parts.notices.recv() => match notice {
-                    Some(Notice::Seen { folder, entries }) => self.saw(folder, entries).await,
+                    Some(Notice::Seen { folder, entries, by_scan }) => self.saw(folder, entries, by_scan).await,
                     Some(Notice::Scanned(scanned)) => self.scanned(&scanned).await,
                     Some(Notice::State { folder, state }) => self.state(folder, &state),
                     None => return,
@@ -265,7 +268,7 @@ impl Intake {
     }
 
     /// Drops what is known as it is; the rest waits to settle.
-    async fn saw(&mut self, key: FolderKey, entries: Vec<(PathBuf, Look)>) {
+    async fn saw(&mut self, key: FolderKey, entries: Vec<(PathBuf, Look)>, by_scan: bool) {
         let Some(folder) = self.folder(key) else { return };
         let (id, name) = (folder.id, folder.name.clone());
         let looks: HashMap<PathBuf, Look> = entries.iter().cloned().collect();
@@ -280,6 +283,19 @@ impl Intake {
                 self.met_first.entry(key).or_default().insert(file.path.clone());
             }
             if file.known.is_none() {
+                if self.parts.settle.get(key, &file.path).is_none() {
+                    let first = self.unscanned.contains(&key);
+                    self.parts.metrics.found(
+                        &name,
+                        if first {
+                            "start"
+                        } else if by_scan {
+                            "scan"
+                        } else {
+                            "event"
+                        },
+                    );
+                }
                 debug!(
                     event = "found",
                     folder = name,
