@@ -86,7 +86,7 @@ static LOG: &[Key] = &[
 ];
 
 static STATUS: &[Key] = &[
-    key("listen", text(checks::listen, "\"127.0.0.1:9797\", or \"unix:/run/upspool/page.sock\"")),
+    key("listen", text(checks::listen, "\"127.0.0.1:9797\", or \"unix:/var/lib/upspool/page.sock\"")),
     key("token_file", text(checks::absolute_path, "\"/etc/upspool/status-token\"")),
 ];
 

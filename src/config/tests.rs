@@ -262,7 +262,7 @@ fn every_fault_is_one_line_that_says_where_what_and_what_to_do() {
         ),
         (
             "[status]\nlisten = \"9797\"",
-            "2: status.listen: \"9797\" is not an address with a port, or unix:/PATH; for example \"127.0.0.1:9797\", or \"unix:/run/upspool/page.sock\"",
+            "2: status.listen: \"9797\" is not an address with a port, or unix:/PATH; for example \"127.0.0.1:9797\", or \"unix:/var/lib/upspool/page.sock\"",
         ),
         (
             "[status]\nlisten = \"0.0.0.0:9797\"",
@@ -270,7 +270,7 @@ fn every_fault_is_one_line_that_says_where_what_and_what_to_do() {
         ),
         (
             "[status]\nlisten = \"unix:page.sock\"",
-            "2: status.listen: \"unix:page.sock\" is not an absolute path; for example \"127.0.0.1:9797\", or \"unix:/run/upspool/page.sock\"",
+            "2: status.listen: \"unix:page.sock\" is not an absolute path; for example \"127.0.0.1:9797\", or \"unix:/var/lib/upspool/page.sock\"",
         ),
         (
             "[upload]\nparallel_parts = \"auto\"",
