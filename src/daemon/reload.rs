@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
-use super::{clients, folders};
+use super::{clients, folders, page};
 use crate::config::{Config, Fault, Faults, Place};
 use crate::logging::Level;
 use crate::model::job::Code;
@@ -44,7 +44,21 @@ impl Reload {
                 let new = load()?;
                 check(&old, &new).map(|()| new)
             });
-            match read.await {
+            let read = match read.await {
+                // Where the page is now nobody else can be.
+                Ok(Ok(new)) if new.status.listen != now.status.listen => {
+                    match page::open(&new.status).await {
+                        Ok(_) => Ok(Ok(new)),
+                        Err(fault) => Ok(Err(Faults(vec![Fault::new(
+                            Place::Default,
+                            "status.listen",
+                            fault.to_string(),
+                        )]))),
+                    }
+                }
+                read => read,
+            };
+            match read {
                 Ok(Ok(new)) => {
                     for warning in &new.warnings {
                         warn!(event = "config-warning", "{warning}");
