@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::model::settle::{Decision, Observation, Settle};
+use crate::model::silence::LATE;
 use crate::model::time::{Boot, Wall};
 
 const KEY: FolderKey = FolderKey(7);
@@ -488,8 +489,9 @@ fn clock_ahead(by: &Arc<AtomicI64>) -> Clock {
     })
 }
 
-/// Just longer than an event may be late.
-const TOO_LATE: i64 = 30_050;
+/// As late as an event may be: a scan then judges all that came to be before it began. Further ahead, it would take what
+/// comes to be after it for judged too.
+const TOO_LATE: i64 = LATE.as_millis() as i64;
 
 /// An overlay whose lower layer is written to behind its back: the new files are there, and nobody is told of them.
 #[tokio::test(flavor = "multi_thread")]
@@ -518,9 +520,11 @@ async fn a_file_system_that_does_not_tell_of_its_files_is_found_out_and_polled()
     told.until("the first scan", |told| !told.scans.is_empty()).await;
     ahead.store(TOO_LATE, Ordering::SeqCst);
     for round in 0.. {
-        fs::write(at("lower/drop").join(round.to_string()), "").unwrap();
+        assert!(round < 100, "nothing but scans found these files");
+        let name = format!("file {round}");
+        fs::write(at("lower/drop").join(&name), "").unwrap();
         told.scan().await;
-        told.sees(round.to_string()).await;
+        told.sees(&name).await;
         if told.states.len() > 1 {
             assert!(round > 0, "one file may have its reason");
             break;
