@@ -14,7 +14,8 @@ fn words(output: &Output) -> String {
 
 /// One run that must end with 78 and one line that says all of `expected`.
 fn refused(bench: &Bench, expected: &[&str]) {
-    let output = bench.command(&["run"]).output().unwrap();
+    // With an end, should it be taken after all.
+    let output = bench.command(&["run", "--once", "--timeout", "20s"]).output().unwrap();
     assert_eq!(output.status.code(), Some(78), "{}", words(&output));
     let lines: Vec<String> = words(&output).lines().map(str::to_owned).collect();
     let fits = |line: &&String| expected.iter().all(|word| line.contains(word));
@@ -31,7 +32,11 @@ async fn a_wrong_configuration_is_refused_with_its_line_and_the_remedy() {
         ("[upload]\npart_size = \"64 bananas\"\n", &["upspool.toml:", "upload.part_size", "MiB"]),
         ("[upload]\npart_size = \"65 MiB\"\n", &["upspool.toml:", "upload.part_size", "64 MiB"]),
         ("[retry]\nmax_delay = \"30 parsecs\"\n", &["upspool.toml:", "retry.max_delay"]),
-        ("[status]\nlisten = \"127.0.0.1:9797\"\n", &["upspool.toml:", "status.listen", "not yet supported"]),
+        (
+            "[upload]\nbandwidth_limit = \"0 MB/s\"\n",
+            &["upspool.toml:", "upload.bandwidth_limit", "20 MiB/s"],
+        ),
+        ("[status]\nlisten = \"0.0.0.0:9797\"\n", &["upspool.toml:", "status.listen", "token_file"]),
     ] {
         let mut bench = Bench::new().await;
         bench.tables = table.into();
