@@ -54,6 +54,13 @@ fn millis(time: Timespec) -> i64 {
     time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000)
 }
 
+/// Time since some moment in the past, to the nanosecond: for what is shorter than the clocks above can tell.
+pub fn monotonic() -> Duration {
+    let time = clock_gettime(ClockId::Monotonic);
+    // Neither is ever negative.
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
 /// What names this boot of the machine: CLOCK_BOOTTIME of another means nothing here.
 pub fn boot_id() -> String {
     // Without /proc every start counts as another boot, and deadlines go by the wall clock.

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use futures_util::stream::Stream;
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 
+use super::limit::Limiter;
 use crate::model::failure::{Failure, SourceFailure};
 
 /// Bytes handed to the connection at a time. A body that moves at all must move so much within the stall timeout:
@@ -28,8 +29,8 @@ const READINGS: u32 = 8;
 #[derive(Debug, Default)]
 pub(super) struct Gauge {
     taken: AtomicU64,
-    /// The connection asked for bytes and the file had none ready.
-    waits_for_file: AtomicBool,
+    /// The connection asked for bytes, and the file had none ready or our own limit none to spare.
+    waits_for_us: AtomicBool,
     handed_over: AtomicBool,
     last_byte: Notify,
     /// Nobody waits for this body any more.
@@ -63,7 +64,7 @@ impl Gauge {
         while timeout(stall / READINGS, self.last_byte.notified()).await.is_err() {
             let taken = self.taken.load(Ordering::Relaxed);
             // Nothing taken yet: the connection is being made, within its own timeout.
-            if taken != seen || taken == 0 || self.waits_for_file.load(Ordering::Relaxed) {
+            if taken != seen || taken == 0 || self.waits_for_us.load(Ordering::Relaxed) {
                 (seen, unmoved) = (taken, 0);
                 continue;
             }
@@ -87,17 +88,26 @@ impl Drop for Over {
     }
 }
 
-/// A stream of exactly `length` bytes, measured by `gauge`. What is shorter or longer ends in an error, so that the
+/// A stream of exactly `length` bytes, measured by `gauge`, no faster than `limiter` lets it. What is shorter or longer ends in an error, so that the
 /// server never gets a whole request with other bytes than those that were announced.
 pub(super) fn metered<S>(
     bytes: S,
     length: u64,
     gauge: Arc<Gauge>,
+    limiter: Option<Limiter>,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static
 where
     S: Stream<Item = io::Result<Bytes>> + Send + 'static,
 {
-    Metered { bytes: Box::pin(bytes), left: length, chunk: Bytes::new(), gauge }
+    Metered {
+        bytes: Box::pin(bytes),
+        left: length,
+        chunk: Bytes::new(),
+        gauge,
+        limiter,
+        leave: 0,
+        wait: None,
+    }
 }
 
 struct Metered<S> {
@@ -107,6 +117,10 @@ struct Metered<S> {
     /// The rest of a chunk whose beginning was taken.
     chunk: Bytes,
     gauge: Arc<Gauge>,
+    limiter: Option<Limiter>,
+    /// So many bytes may go, as soon as `wait` is over.
+    leave: u64,
+    wait: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: Stream<Item = io::Result<Bytes>>> Stream for Metered<S> {
@@ -119,7 +133,7 @@ impl<S: Stream<Item = io::Result<Bytes>>> Stream for Metered<S> {
         }
         while self.chunk.is_empty() {
             let next = self.bytes.as_mut().poll_next(cx);
-            self.gauge.waits_for_file.store(next.is_pending(), Ordering::Relaxed);
+            self.gauge.waits_for_us.store(next.is_pending(), Ordering::Relaxed);
             match ready!(next) {
                 Some(Ok(chunk)) if chunk.len() as u64 <= self.left => self.chunk = chunk,
                 Some(Ok(_)) => {
@@ -135,7 +149,10 @@ impl<S: Stream<Item = io::Result<Bytes>>> Stream for Metered<S> {
                 }
             }
         }
-        let length = self.chunk.len().min(SLICE);
+        ready!(self.poll_leave(cx));
+        let most = if self.limiter.is_some() { self.leave } else { u64::MAX };
+        let length = self.chunk.len().min(SLICE).min(usize::try_from(most).unwrap_or(usize::MAX));
+        self.leave = self.leave.saturating_sub(length as u64);
         let slice = self.chunk.split_to(length);
         self.left -= length as u64;
         self.gauge.taken.fetch_add(length as u64, Ordering::Relaxed);
@@ -144,6 +161,22 @@ impl<S: Stream<Item = io::Result<Bytes>>> Stream for Metered<S> {
 }
 
 impl<S> Metered<S> {
+    /// Until some bytes may go.
+    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let (Some(limiter), 0) = (&self.limiter, self.leave) {
+            let (leave, wait) = limiter.take(self.left);
+            self.leave = leave;
+            self.wait = (!wait.is_zero()).then(|| Box::pin(sleep(wait)));
+        }
+        let waits = self.wait.as_mut().is_some_and(|wait| wait.as_mut().poll(cx).is_pending());
+        self.gauge.waits_for_us.store(waits, Ordering::Relaxed);
+        if waits {
+            return Poll::Pending;
+        }
+        self.wait = None;
+        Poll::Ready(())
+    }
+
     fn fail(&self, failure: SourceFailure) -> io::Error {
         *self.gauge.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.clone());
         io::Error::other(failure)

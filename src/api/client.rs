@@ -21,6 +21,7 @@ use super::body::{Gauge, metered};
 use super::connect::{ClientError, Connections};
 use super::exchange::{LIST, ONE, exchange, stream};
 use super::key::Key;
+use super::limit::Limiter;
 use super::server::Server;
 use super::wire;
 use crate::model::answer::{FileId, FilePage, PartId, RemoteFile, Upload, UploadId};
@@ -32,6 +33,7 @@ pub struct Client {
     server: Arc<Server>,
     connections: Connections,
     key: Arc<RwLock<Arc<Key>>>,
+    limiter: Option<Limiter>,
 }
 
 /// What create asks for.
@@ -54,7 +56,13 @@ impl Client {
     pub fn new(server: Server, key: SecretString) -> Result<Client, ClientError> {
         let key = Key::new(server.auth, key)?;
         let connections = Connections::new(&server)?;
-        Ok(Client { server: Arc::new(server), connections, key: Arc::new(RwLock::new(Arc::new(key))) })
+        let key = Arc::new(RwLock::new(Arc::new(key)));
+        Ok(Client { server: Arc::new(server), connections, key, limiter: None })
+    }
+
+    /// The same, with the bodies of Parts no faster than `limiter` lets all of its clients together send.
+    pub fn limited_by(self, limiter: Option<Limiter>) -> Client {
+        Client { limiter, ..self }
     }
 
     /// From now on `key` is sent, by all clones; requests under way keep theirs. An unusable key changes nothing.
@@ -89,7 +97,7 @@ impl Client {
         let patience = gauge.patience(self.server.stall_timeout, self.server.answer_timeout);
         let path = ["uploads", &upload.0, "parts"];
         let call = self.call(&self.connections.parts, Method::POST, &path, &[], patience);
-        let body = metered(body, length, gauge.clone());
+        let body = metered(body, length, gauge.clone(), self.limiter.clone());
         let result = call.part(body, length).answer(ONE, |body| {
             if gauge.handed_over() { wire::part(body, upload) } else { Err(EARLY.to_owned()) }
         });

@@ -8,6 +8,7 @@
 //! - `key`: the header that carries the key, and that it stands nowhere else;
 //! - `wire`: the JSON that goes out and comes in;
 //! - `body`: the bytes of a Part on their way out, and whether they still move;
+//! - `limit`: how fast all of them may go;
 //! - `exchange`: from a request to a whole answer, or to a failure;
 //! - `pacing`: what the headers of an answer say about when to come again;
 //! - `refusal`: what the body of an error says.
@@ -20,6 +21,7 @@ mod client;
 mod connect;
 mod exchange;
 mod key;
+mod limit;
 mod pacing;
 mod refusal;
 mod server;
@@ -27,4 +29,5 @@ mod wire;
 
 pub use client::{Client, NewUpload};
 pub use connect::ClientError;
+pub use limit::Limiter;
 pub use server::{Auth, Server};

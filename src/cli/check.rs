@@ -52,7 +52,8 @@ struct CheckJson {
 #[derive(Debug, Serialize)]
 struct UploadJson {
     part_bytes: Option<u64>,
-    parallel_parts: usize,
+    /// None: "auto".
+    parallel_parts: Option<usize>,
     bandwidth_limit: Option<u64>,
     checksum: bool,
 }
@@ -169,7 +170,8 @@ fn print(output: &mut Output, check: &CheckJson) -> Result<(), Failure> {
     let limit =
         upload.bandwidth_limit.map_or_else(String::new, |limit| format!(", at most {}/s", size(limit)));
     let checksum = if upload.checksum { "MD5 checked by the server" } else { "no checksum" };
-    fact(output, "Parts", &format!("{} in parallel, {part}{limit}, {checksum}", upload.parallel_parts))?;
+    let slots = upload.parallel_parts.map_or_else(|| "as many as fill the link".into(), |n| n.to_string());
+    fact(output, "Parts", &format!("{slots} in parallel, {part}{limit}, {checksum}"))?;
     let retry = &check.retry;
     fact(
         output,

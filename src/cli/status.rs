@@ -151,8 +151,10 @@ pub(super) fn print(output: &mut Output, status: &StatusJson, rates: Option<&Rat
 
 fn print_service(output: &mut Output, live: &Live) -> Result<(), Failure> {
     let stopping = if live.stopping { ", stopping" } else { "" };
+    // Why there are not more, where the number was found out.
+    let bound = live.slots.bound.as_ref().map_or_else(String::new, |bound| format!(" ({bound})"));
     output.line(format_args!(
-        "upspool {}, process {}{stopping}: {} of {} Part slots in use, {}",
+        "upspool {}, process {}{stopping}: {} of {} Part slots{bound} in use, {}",
         live.version,
         live.pid,
         live.slots.parts,

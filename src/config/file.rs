@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
 use super::fault::{Fault, Place};
-use super::layers::{self, Places, nearest};
+use super::layers::{Places, nearest};
 use super::{checks, schema};
 
 /// Reads the text of a file. What is at fault is left out of the table and told in `faults`.
@@ -146,7 +146,7 @@ impl Walk<'_> {
             self.places.put(format!("{prefix}.{name}"), place.clone());
             let full = format!("{shown}.{name}");
             let checked = plain(value).and_then(|value| {
-                layers::check(table, name, &known.kind, &value)?;
+                known.kind.check(&value).map_err(|wrong| (wrong.message, wrong.remedy))?;
                 Ok(value)
             });
             match checked {

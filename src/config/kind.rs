@@ -11,6 +11,9 @@ use super::units::{Rate, Size, Time, show_size, show_time};
 /// Says in words why a text will not do, so that «`"TEXT"` WORDS» reads as a sentence.
 pub(super) type TextCheck = fn(&str) -> Result<(), String>;
 
+/// Bytes per second that a rate may not be below: less moves no file, and is a slip of the pen.
+const LEAST_RATE: u64 = 1024;
+
 /// What a value of the schema may be. `auto` allows the word "auto" besides.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
@@ -87,7 +90,8 @@ impl Kind {
                 Ok(())
             }
             (Self::Rate, Value::String(text)) => match text.parse::<Rate>() {
-                Ok(_) => Ok(()),
+                Ok(Rate(bytes)) if bytes >= LEAST_RATE => Ok(()),
+                Ok(_) => Err(self.not(value, "")),
                 Err(why) => Err(self.not(value, &why)),
             },
             (Self::Texts { may_be_empty: false, .. }, Value::Array(list)) if list.is_empty() => {
@@ -172,7 +176,7 @@ impl Kind {
             Self::Count { min, max, .. } => format!("a whole number from {min} to {max}"),
             Self::Time { min, max, .. } => format!("a time from {} to {}", show_time(*min), show_time(*max)),
             Self::Size { min, max, .. } => format!("a size from {} to {}", show_size(*min), show_size(*max)),
-            Self::Rate => "a rate".into(),
+            Self::Rate => format!("a rate from {}/s", show_size(LEAST_RATE)),
             Self::Texts { .. } => "a list of texts".into(),
             Self::TextTable => "a table of texts".into(),
             Self::Shape { words: allowed, flags, table } => {

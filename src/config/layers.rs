@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::fault::{Fault, Place};
-use super::kind::Kind;
 use super::raw::Raw;
 use super::{Sources, schema};
 
@@ -161,15 +160,6 @@ pub(super) fn nearest<'a>(given: &str, candidates: impl Iterator<Item = &'a str>
         .map(|(_, candidate)| candidate)
 }
 
-/// Checks a value and whether it is in force yet; the words for the fault if not.
-pub(super) fn check(table: &str, name: &str, kind: &Kind, value: &Value) -> Result<(), (String, String)> {
-    kind.check(value).map_err(|wrong| (wrong.message, wrong.remedy))?;
-    match schema::not_yet(table, name, value) {
-        Some(remedy) => Err(("not yet supported".into(), remedy)),
-        None => Ok(()),
-    }
-}
-
 fn put_text(
     layer: &mut Table,
     (table, key): (&str, &schema::Key),
@@ -184,7 +174,7 @@ fn put_text(
         return;
     };
     let value = key.kind.read_text(text);
-    match check(table, key.name, &key.kind, &value) {
+    match key.kind.check(&value) {
         Ok(()) => {
             let entry = layer.entry(table).or_insert_with(|| Value::Table(Table::new()));
             if let Value::Table(entry) = entry {
@@ -192,7 +182,7 @@ fn put_text(
             }
             places.put(full, place);
         }
-        Err((message, remedy)) => faults.push(Fault::new(place, full, message).remedy(remedy)),
+        Err(wrong) => faults.push(Fault::new(place, full, wrong.message).remedy(wrong.remedy)),
     }
 }
 

@@ -1,9 +1,7 @@
-//! The keys that there are, what each may be, and which are not in force yet. The contract with
-//! the user is written down here once: the file, the environment and the hints read this table.
+//! The keys that there are, and what each may be. The contract with the user is written down here
+//! once: the file, the environment and the hints read this table.
 
 use std::time::Duration;
-
-use toml::Value;
 
 use super::checks;
 use super::kind::Kind;
@@ -25,25 +23,9 @@ pub(super) static TABLES: &[(&str, &[Key])] = &[
     ("folder", FOLDER),
 ];
 
-/// Keys whose behaviour is still to come: any value that `refused` says yes to is a fault. To put
-/// one in force, remove its line.
-static LATER: &[Later] = &[
-    later("upload.bandwidth_limit", any, ""),
-    later("upload.parallel_parts", |v| v.as_str() == Some("auto"), "a number"),
-];
-
 /// The keys of a table.
 pub(super) fn table(name: &str) -> Option<&'static [Key]> {
     TABLES.iter().find(|(table, _)| *table == name).map(|(_, keys)| *keys)
-}
-
-/// Whether this value asks for what is not in force yet; if so, the remedy.
-pub(super) fn not_yet(table: &str, name: &str, value: &Value) -> Option<String> {
-    let later = LATER.iter().find(|later| later.key.split_once('.') == Some((table, name)))?;
-    (later.refused)(value).then(|| match later.off {
-        "" => "leave it out".into(),
-        off => format!("leave it out or say {off}"),
-    })
 }
 
 static API: &[Key] = &[
@@ -125,21 +107,6 @@ const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 const COMMAND: Kind =
     Kind::Texts { check: |_| Ok(()), may_be_empty: true, example: "[\"/usr/local/bin/next-step\"]" };
-
-struct Later {
-    key: &'static str,
-    refused: fn(&Value) -> bool,
-    /// The value that is allowed, for the remedy; empty if none is.
-    off: &'static str,
-}
-
-const fn later(key: &'static str, refused: fn(&Value) -> bool, off: &'static str) -> Later {
-    Later { key, refused, off }
-}
-
-fn any(_: &Value) -> bool {
-    true
-}
 
 const fn key(name: &'static str, kind: Kind) -> Key {
     Key { name, kind }

@@ -112,8 +112,8 @@ pub enum Auth {
 pub struct Upload {
     /// How a file is cut.
     pub part_size: PartSize,
-    /// Parts in flight, for all files and accounts together; 1 to 256.
-    pub parallel_parts: usize,
+    /// Parts in flight, for all files and accounts together; 1 to 256. None: as many as fill the link.
+    pub parallel_parts: Option<usize>,
     /// Bytes a second.
     pub bandwidth_limit: Option<u64>,
     /// Send the file's MD5 with complete.

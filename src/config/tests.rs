@@ -81,20 +81,15 @@ fn sample() -> String {
     std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/upspool.toml")).unwrap()
 }
 
-/// The sample with `# key = value` brought to life, before or after the mark of a later key.
-fn uncommented(later: bool) -> String {
-    let mut is_later = false;
+/// The sample with `# key = value` brought to life.
+fn uncommented() -> String {
     let sample = sample();
     let lines = sample.lines().map(|line| {
-        is_later = line.starts_with("# NOT YET") || (is_later && !line.is_empty());
         let setting = line.strip_prefix("# ").filter(|rest| {
             let key = rest.split(" = ").next().unwrap_or_default();
             key.len() < rest.len() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
         });
-        match setting {
-            Some(setting) if is_later == later => setting.to_owned(),
-            _ => line.trim_start_matches("#     ").to_owned(),
-        }
+        setting.unwrap_or(line.trim_start_matches("#     ")).to_owned()
     });
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -123,14 +118,11 @@ fn the_sample_says_the_defaults() {
 
 #[test]
 fn the_sample_has_every_key_and_each_is_as_it_may_be() {
-    let case = Case::new(&uncommented(false));
-    assert_eq!(case.config().accounts["eu"].base_url, "https://eu.api.openai.com/v1");
-    let later = Case::new(&uncommented(true));
-    let faults = later.faults();
-    assert!(faults.iter().all(|line| line.contains(": not yet supported; leave it out")), "{faults:#?}");
-    assert_eq!(faults.len(), 1, "{faults:#?}");
+    let text = uncommented();
+    let config = Case::new(&text).config();
+    assert_eq!(config.accounts["eu"].base_url, "https://eu.api.openai.com/v1");
+    assert_eq!(config.upload.bandwidth_limit, Some(20 << 20));
 
-    let text = uncommented(true) + &uncommented(false);
     let said: BTreeSet<&str> =
         text.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key).collect();
     for (table, keys) in schema::TABLES {
@@ -138,17 +130,6 @@ fn the_sample_has_every_key_and_each_is_as_it_may_be() {
             assert!(said.contains(key.name), "{table}.{} is not in the sample", key.name);
         }
     }
-}
-
-#[test]
-fn a_later_key_has_its_place_in_the_types_already() {
-    let table: toml::Table = uncommented(true).parse().unwrap();
-    let mut faults = Vec::new();
-    let (none, places) = (toml::Table::new(), Places::default());
-    let raw = layers::merge(none.clone(), table, none, &places, &mut faults);
-    assert_eq!(faults, []);
-    let raw = raw.unwrap();
-    assert!(raw.store.keep_history.is_some() && raw.upload.bandwidth_limit.is_some());
 }
 
 #[test]
@@ -273,8 +254,8 @@ fn every_fault_is_one_line_that_says_where_what_and_what_to_do() {
             "2: status.listen: \"unix:page.sock\" is not an absolute path; for example \"127.0.0.1:9797\", or \"unix:/var/lib/upspool/page.sock\"",
         ),
         (
-            "[upload]\nparallel_parts = \"auto\"",
-            "2: upload.parallel_parts: not yet supported; leave it out or say a number",
+            "[upload]\nbandwidth_limit = \"0 MiB/s\"",
+            "2: upload.bandwidth_limit: \"0 MiB/s\" is not a rate from 1 KiB/s; for example \"20 MiB/s\"",
         ),
     ] {
         // The folder comes last, so that the lines of the case stay.
@@ -463,7 +444,7 @@ fn the_users_file_is_found_without_being_named() {
     std::fs::create_dir_all(case.path(".config/upspool")).unwrap();
     let file = case.write(".config/upspool/upspool.toml", "[upload]\nparallel_parts = 3\n");
     assert_eq!(case.config().source, Some(file));
-    assert_eq!(case.config().upload.parallel_parts, 3);
+    assert_eq!(case.config().upload.parallel_parts, Some(3));
 }
 
 #[test]
@@ -498,7 +479,7 @@ fn the_environment_is_text_and_is_read_as_what_the_key_is() {
         .env("UPSPOOL__RETRY__MAX_DELAY", "1h 30m")
         .env("OPENAI_ORG_ID", "org-1")
         .config();
-    assert_eq!((config.upload.parallel_parts, config.upload.checksum), (4, false));
+    assert_eq!((config.upload.parallel_parts, config.upload.checksum), (Some(4), false));
     assert_eq!(config.upload.part_size, PartSize::Bytes(16 << 20));
     assert_eq!(config.retry.max_delay, Duration::from_secs(5400));
     assert_eq!(config.accounts["default"].organization.as_deref(), Some("org-1"));
@@ -548,7 +529,7 @@ fn watch_takes_its_folder_alone_and_the_rest_of_the_file() {
     let config =
         Case::new("[upload]\nparallel_parts = 2\n[[folder]]\nxyz = 1\n").watch("/srv/in", "vision").config();
     let names: Vec<_> = config.folders.iter().map(|folder| (&*folder.name, &*folder.purpose)).collect();
-    assert_eq!((names, config.upload.parallel_parts), (vec![("in", "vision")], 2));
+    assert_eq!((names, config.upload.parallel_parts), (vec![("in", "vision")], Some(2)));
     let faults = Case::new("").watch("/srv/in", "a\nb").faults();
     assert_eq!(faults, [r#"--purpose: "a\nb" holds blanks or control characters; for example batch"#]);
 }

@@ -178,9 +178,9 @@ fn upload(said: &RawUpload) -> Upload {
             Some(AutoOr::Auto(_)) | None => PartSize::Auto,
         },
         parallel_parts: match said.parallel_parts {
-            Some(AutoOr::Is(parts)) => parts,
-            // "auto" is not in force yet: the schema refuses it.
-            Some(AutoOr::Auto(_)) | None => 8,
+            Some(AutoOr::Is(parts)) => Some(parts),
+            Some(AutoOr::Auto(_)) => None,
+            None => Some(8),
         },
         bandwidth_limit: said.bandwidth_limit.map(|Rate(bytes)| bytes),
         checksum: said.checksum.unwrap_or(true),

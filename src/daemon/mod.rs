@@ -40,7 +40,7 @@ use self::once::Outcome;
 pub use self::reload::Reload;
 use self::tasks::{Tasks, ended_early};
 use crate::accounts::{self, AccountError};
-use crate::api::Client;
+use crate::api::{Client, Limiter};
 use crate::clock::{self, Clock};
 use crate::config::{self, Config};
 use crate::engine::finish::{self, Finisher};
@@ -428,15 +428,17 @@ fn hear_signals(
     })
 }
 
-/// Clients of the accounts that a folder uses.
+/// Clients of the accounts that a folder uses, all under one limit.
 fn clients(config: &Config) -> Result<HashMap<AccountName, Client>, AccountError> {
     let used =
         |account: &&config::Account| config.folders.iter().any(|folder| folder.account == account.name);
+    let limiter = config.upload.bandwidth_limit.map(|rate| Limiter::new(rate, clock::monotonic));
+    let client = |account| Ok(accounts::client_of(account)?.limited_by(limiter.clone()));
     config
         .accounts
         .values()
         .filter(used)
-        .map(|account| Ok((AccountName(account.name.clone()), accounts::client_of(account)?)))
+        .map(|account| Ok((AccountName(account.name.clone()), client(account)?)))
         .collect()
 }
 
@@ -446,6 +448,7 @@ fn limits(config: &Config, rows: &[FolderRow]) -> Limits {
     let accounts = config.accounts.values().filter(used);
     Limits {
         parallel_parts: config.upload.parallel_parts,
+        bandwidth_limit: config.upload.bandwidth_limit,
         lane: LANE,
         part_size: match config.upload.part_size {
             config::PartSize::Auto => PartSize::Auto,

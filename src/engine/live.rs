@@ -45,7 +45,7 @@ pub struct Live {
 }
 
 /// Requests under way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slots {
     /// Parts of large files being sent.
     pub parts: usize,
@@ -53,6 +53,9 @@ pub struct Slots {
     pub of: usize,
     /// Other requests.
     pub small: usize,
+    /// With `parallel_parts = "auto"`, what keeps `of` where it is: `measuring`, `link`, `disk`, `429` or `limit`.
+    #[serde(default)]
+    pub bound: Option<String>,
 }
 
 /// Why nothing is sent.
@@ -155,6 +158,7 @@ impl Engine {
     pub(super) fn live(&self) -> Live {
         let now = self.parts.clock.now();
         let (parts, of, small) = self.parts.board.slots();
+        let bound = self.parts.board.slots_bound().map(|bound| bound.as_str().to_owned());
         let in_flight = self.parts.operations.in_flight();
         let mut active: Vec<LiveJob> = self
             .parts
@@ -230,7 +234,7 @@ impl Engine {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             stopping: self.stopping.is_some(),
-            slots: Slots { parts, of, small },
+            slots: Slots { parts, of, small, bound },
             holds: holds.collect(),
             paces,
             stuck: stuck.collect(),

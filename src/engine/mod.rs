@@ -227,7 +227,9 @@ impl Engine {
                     self.take_requests().await;
                 }
                 _ = moved.tick(), if self.parts.board.slots().0 > 0 => {
-                    self.apply(Event::Moved(self.parts.operations.moved()));
+                    let operations = self.parts.operations.moved();
+                    let reading = self.parts.operations.vitals().waiting_for(Await::Reading);
+                    self.apply(Event::Moved { operations, reading });
                 }
                 // A millisecond more than none: the clock's own grain.
                 () = tokio::time::sleep(wake.max(Duration::from_millis(1))) => self.apply(Event::Tick),

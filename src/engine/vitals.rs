@@ -106,6 +106,12 @@ impl Vitals {
         sights
     }
 
+    /// How many wait for this.
+    pub(super) fn waiting_for(&self, what: Await) -> usize {
+        let places = lock(&self.places);
+        places.values().filter(|place| place.at.load(Ordering::Relaxed) == what as u8).count()
+    }
+
     /// What the watchdog found at its last look, the longest first.
     pub fn stuck(&self) -> Vec<Stuck> {
         lock(&self.stuck).clone()

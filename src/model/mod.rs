@@ -1,6 +1,7 @@
 //! The room that decides. Nothing here does I/O, reads a clock, is async, or imports another room.
 
 pub mod answer;
+pub mod bandwidth;
 pub mod board;
 pub mod code;
 pub mod examine;

@@ -10,7 +10,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
-use upspool::api::{Client, ClientError, Server};
+use upspool::api::{Client, ClientError, Limiter, Server};
 use upspool::model::answer::{FileId, PartId, UploadId};
 use upspool::model::failure::{Failure, SourceFailure};
 use upspool::source::Source;
@@ -367,6 +367,24 @@ async fn a_body_that_is_not_as_long_as_announced_is_the_files_failure() {
     for _ in 0..3 {
         assert!(!told.recv().await.unwrap(), "the peer never has a whole request");
     }
+}
+
+#[tokio::test]
+async fn waiting_for_our_own_limit_is_no_stall_and_bodies_share_it() {
+    let peer = Peer::replying([reply(200, "", PART), reply(200, "", PART)]).await;
+    // A slice is a KiB, and half a second lies between two of one body; the connection itself may rest for 200 ms.
+    let stall_timeout = Duration::from_millis(200);
+    let began = upspool::clock::monotonic();
+    let limiter = Limiter::new(4 * 1024, upspool::clock::monotonic);
+    let client = client(Server { stall_timeout, ..server(&peer) }).limited_by(Some(limiter));
+    let id = upload();
+    let send = || client.add_part(&id, 3 * 1024, body(&[7; 3 * 1024]));
+    let (one, other) = tokio::join!(send(), send());
+    one.unwrap();
+    other.unwrap();
+    // Six KiB, of which the first goes at once.
+    let took = upspool::clock::monotonic() - began;
+    assert!(took >= Duration::from_millis(1_150), "{took:?}");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use super::super::time::{Boot, Now};
 use super::gates::{Gate, Scope};
 use super::queue::Turn;
 use super::task::{Next, Task, UnderWay};
+use super::tuner::Sample;
 use super::{Board, Context, Effect, Grant, Kind, Limits, OperationId, Running, Wanted, Work};
 
 /// Whole files hashed at once: as many as a small machine has cores.
@@ -31,6 +32,9 @@ const FREE_RESTARTS: u32 = 3;
 
 /// An Upload is tried for so long although even a fresh one with the whole link would not do.
 const FAIR_TRIAL: Duration = Duration::from_secs(600);
+
+/// An Upload that expires within this is not made to wait for a better number of slots.
+const SOON: Duration = Duration::from_secs(900);
 
 /// An Upload that expired so often although nothing held it up is too large for the link.
 pub(super) const EXPIRIES: u32 = 3;
@@ -89,14 +93,16 @@ impl Board {
     }
 
     /// Takes note of the bytes that went out, and gives up what cannot be finished any more.
-    pub(super) fn moved(&mut self, operations: &[(OperationId, u64)], now: Now) {
+    pub(super) fn moved(&mut self, operations: &[(OperationId, u64)], reading: usize, now: Now) {
         for (id, bytes) in operations {
             let Some(running) = self.operations.get_mut(id) else { continue };
             let more = bytes.saturating_sub(running.moved);
             running.moved = running.moved.max(*bytes);
             let server = self.limits.accounts.get(&running.account).cloned().unwrap_or_default();
             self.links.entry(server).or_default().moved(more, now.boot);
+            self.untold = self.untold.saturating_add(more);
         }
+        self.tune(reading, now.boot);
         let doomed: Vec<(JobId, Reason)> = self
             .tasks
             .iter()
@@ -110,6 +116,26 @@ impl Board {
     /// The rest of a Part that was taken, which no look at what is under way had counted.
     pub(super) fn sent(&mut self, account: &AccountName, bytes: u64, now: Boot) {
         self.links.entry(self.server_of(account)).or_default().moved(bytes, now);
+        self.untold = self.untold.saturating_add(bytes);
+    }
+
+    fn tune(&mut self, reading: usize, now: Boot) {
+        let parts = self.running_parts();
+        let expires_soon = |task: &Task| match &task.job.stage {
+            Stage::Sending(Session { deadline: Deadline::At(at), .. }) => at.since(now) < SOON,
+            _ => false,
+        };
+        let sample = Sample {
+            bytes: std::mem::take(&mut self.untold),
+            full: parts >= self.part_slots(),
+            reading: reading.min(parts),
+            parts,
+            paced: self.gates.paces().next().is_some(),
+            urgent: self.tasks.values().any(expires_soon),
+        };
+        if let Some(tuner) = &mut self.tuner {
+            tuner.observe(sample, now);
+        }
     }
 
     /// Why the open Upload of a task cannot be finished in its time, even at the best rate of late.
@@ -203,7 +229,7 @@ impl Board {
     }
 
     fn fill_slots(&mut self, now: Now) {
-        let slots = self.gates.slots(self.limits.parallel_parts);
+        let slots = self.gates.slots(self.part_slots());
         while self.running_parts() < slots {
             if let Some((id, index, probe)) = self.most_urgent_part(now.boot) {
                 self.grant(id, Kind::Part(index), probe);
@@ -277,7 +303,7 @@ impl Board {
 
     /// Whether the board has no room for more jobs.
     pub(super) fn is_full(&self) -> bool {
-        self.tasks.len() >= 4 * self.limits.lane + 2 * self.limits.parallel_parts
+        self.tasks.len() >= 4 * self.limits.lane + 2 * self.part_slots()
     }
 
     /// Ranges that the file of `job` is sent in.
@@ -286,7 +312,7 @@ impl Board {
         plan::parts(
             job.subject.fingerprint.bytes,
             self.limits.part_size,
-            self.limits.parallel_parts,
+            self.part_slots(),
             cap.unwrap_or(plan::MAX_PART_BYTES),
         )
     }

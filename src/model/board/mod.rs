@@ -15,6 +15,7 @@ mod requests;
 #[cfg(test)]
 mod simulation;
 mod task;
+mod tuner;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -22,11 +23,13 @@ use std::time::Duration;
 
 pub use gates::{Hold, Pace, Scope};
 pub use requests::{Ask, Request, Resolution};
+pub use tuner::Bound;
 
 use self::gates::Gates;
 use self::link::Link;
 use self::queue::Queue;
 use self::task::Task;
+use self::tuner::Tuner;
 use super::answer::{FileId, PartId, RemoteFile, Upload, UploadId};
 use super::examine::{Examination, Look, Same};
 use super::failure::{Facts, Failure, Operation};
@@ -41,8 +44,10 @@ use super::time::{Boot, Now, Wall};
 /// The settings that the board obeys.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// `[upload] parallel_parts`.
-    pub parallel_parts: usize,
+    /// `[upload] parallel_parts`; none is "auto".
+    pub parallel_parts: Option<usize>,
+    /// `[upload] bandwidth_limit`, in bytes per second.
+    pub bandwidth_limit: Option<u64>,
     /// Requests at once that are no Parts of large files: small files, create, complete, cancel.
     pub lane: usize,
     /// `[upload] part_size`.
@@ -123,8 +128,13 @@ pub enum Event {
     Renewed(AccountName),
     /// The largest Part that each server is known to take, from earlier runs.
     PartCaps(HashMap<String, u64>),
-    /// Bytes of each Part under way that were handed to its connection so far.
-    Moved(Vec<(OperationId, u64)>),
+    /// How Parts get on; each few seconds while there are any.
+    Moved {
+        /// Bytes of each Part under way that were handed to its connection so far.
+        operations: Vec<(OperationId, u64)>,
+        /// How many wait for their file at this moment.
+        reading: usize,
+    },
     /// No new work from now on.
     Stopping,
     /// Time passed.
@@ -405,6 +415,10 @@ pub struct Board {
     part_caps: HashMap<String, u64>,
     /// How fast each server took bytes lately.
     links: HashMap<String, Link>,
+    /// Where the number of Part slots is ours to find.
+    tuner: Option<Tuner>,
+    /// Bytes of Parts that were taken since the tuner was told.
+    untold: u64,
     random: Random,
     stopping: bool,
     /// The last job that was there at the start, or was announced since.
@@ -475,6 +489,8 @@ impl Board {
     pub fn new(limits: Limits, seed: u64) -> Board {
         Board {
             queue: Queue::new(limits.examine.keys().copied()),
+            tuner: limits.parallel_parts.is_none().then(|| Tuner::new(limits.bandwidth_limit)),
+            untold: 0,
             limits,
             tasks: BTreeMap::new(),
             gates: Gates::default(),
@@ -532,7 +548,7 @@ impl Board {
             Event::Store(Err(reason)) => self.hold(Scope::Store, reason, Operation::ListFiles, now),
             Event::Renewed(account) => self.gates.probe_now(&Scope::Account(account), now.boot),
             Event::PartCaps(caps) => self.part_caps = caps,
-            Event::Moved(operations) => self.moved(&operations, now),
+            Event::Moved { operations, reading } => self.moved(&operations, reading, now),
             Event::Stopping => {
                 self.stopping = true;
                 self.end_examinations();
@@ -586,7 +602,12 @@ impl Board {
 
     /// Part slots in use and in all, and lane requests in use.
     pub fn slots(&self) -> (usize, usize, usize) {
-        (self.running_parts(), self.gates.slots(self.limits.parallel_parts), self.running_lane())
+        (self.running_parts(), self.gates.slots(self.part_slots()), self.running_lane())
+    }
+
+    /// What keeps the number of Part slots where it is, if it is ours to find.
+    pub fn slots_bound(&self) -> Option<Bound> {
+        self.tuner.as_ref().map(Tuner::bound)
     }
 
     /// The jobs that are being worked on.
@@ -663,6 +684,12 @@ impl Board {
             let lasted = now.boot.since(hold.since_boot);
             self.effects.push(Effect::Lifted(scope.clone(), hold, lasted));
         }
+    }
+
+    /// Part slots, unless a server asks for a slower pace.
+    fn part_slots(&self) -> usize {
+        let tuned = self.tuner.as_ref().map(Tuner::slots);
+        self.limits.parallel_parts.or(tuned).unwrap_or(tuner::FIRST)
     }
 
     fn running_parts(&self) -> usize {

@@ -29,12 +29,9 @@ impl Board {
         let server = self.server_of(&running.account);
         let answered = outcome.facts.is_some() && outcome.result.is_ok();
         if answered {
-            for scope in self.gates.succeeded(
-                &running.account,
-                &server,
-                running.kind.operation(),
-                self.limits.parallel_parts,
-            ) {
+            for scope in
+                self.gates.succeeded(&running.account, &server, running.kind.operation(), self.part_slots())
+            {
                 self.lift(&scope, now);
             }
         }

@@ -5,13 +5,15 @@
 //! - `examine`: looks at files before they are sent, and files that are the same;
 //! - `hour`: the expiry of Uploads, on links of every speed and with clocks that jump;
 //! - `lost`: answers that never came;
-//! - `neglect`: work that nothing will wake, as the watchdog sees it.
+//! - `neglect`: work that nothing will wake, as the watchdog sees it;
+//! - `slots`: how many Parts at once, where that is ours to find.
 
 mod examine;
 mod hour;
 mod lost;
 mod neglect;
 mod server;
+mod slots;
 mod world;
 
 use std::collections::BTreeMap;

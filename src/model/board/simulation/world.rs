@@ -27,6 +27,10 @@ pub(super) struct World {
     pub(super) server: Server,
     /// Bytes per second of the whole link.
     pub(super) rate: f64,
+    /// Bytes per second of one connection: its window, once a round trip.
+    pub(super) each: f64,
+    /// `parallel_parts`.
+    pub(super) parallel: Option<usize>,
     pub(super) latency: Duration,
     /// The store's rows.
     pub(super) rows: BTreeMap<JobId, Job>,
@@ -69,7 +73,8 @@ pub(super) struct World {
 
 pub(super) fn limits() -> Limits {
     Limits {
-        parallel_parts: 8,
+        parallel_parts: Some(8),
+        bandwidth_limit: None,
         lane: LANE,
         part_size: PartSize::Auto,
         checksum: true,
@@ -95,6 +100,8 @@ impl World {
             real: Boot(77_000_000),
             server: Server::default(),
             rate,
+            each: f64::INFINITY,
+            parallel: Some(8),
             latency: Duration::from_millis(50),
             rows: BTreeMap::new(),
             parts: BTreeMap::new(),
@@ -169,7 +176,8 @@ impl World {
 
     /// Starts the service on what the rows say.
     pub(super) fn boot(&mut self) {
-        self.board = Board::new(Limits { examine: self.examine.clone(), ..limits() }, 7);
+        let limits = Limits { examine: self.examine.clone(), parallel_parts: self.parallel, ..limits() };
+        self.board = Board::new(limits, 7);
         self.parts.clear();
         self.requests.clear();
         self.grants.clear();
@@ -326,7 +334,7 @@ impl World {
 
     /// Goes on to the next thing that happens.
     pub(super) fn one(&mut self) {
-        let each = self.rate / self.parts.len().max(1) as f64;
+        let each = self.each.min(self.rate / self.parts.len().max(1) as f64);
         let part = self
             .parts
             .iter()
@@ -351,7 +359,7 @@ impl World {
                 let Work::Part { range, .. } = &grant.work else { unreachable!("only Parts are here") };
                 (*id, (range.end - range.start) - (left.max(0.0) as u64).min(range.end - range.start))
             });
-            self.apply(Event::Moved(moved.collect()));
+            self.apply(Event::Moved { operations: moved.collect(), reading: 0 });
         } else if let Some((at, id)) = request.filter(|(at, _)| *at == next) {
             self.requests.remove(&(at, id));
             self.end(id);
