@@ -57,7 +57,8 @@ impl Source {
         progress: Arc<AtomicU64>,
     ) -> (impl Stream<Item = io::Result<Bytes>> + Send + 'static, Receipt) {
         let receipt = Receipt::default();
-        let unread = Unread { file: self.file.clone(), range, hasher: Box::default() };
+        let unread =
+            Unread { file: self.file.clone(), range, hasher: Box::default(), buffers: Arc::default() };
         let next = Next::Idle(unread);
         let start = Reader { next, progress, receipt: receipt.clone(), patience: READ_TIMEOUT };
         let chunks = stream::unfold(Some(start), |reader| async move {
@@ -96,6 +97,7 @@ struct Unread {
     file: Arc<File>,
     range: Range<u64>,
     hasher: Box<blake3::Hasher>,
+    buffers: Arc<Buffers>,
 }
 
 type ChunkRead = Result<(Bytes, Unread), SourceFailure>;
@@ -134,21 +136,54 @@ impl Unread {
     fn read(mut self) -> JoinHandle<ChunkRead> {
         spawn_blocking(move || {
             let end = self.range.end.min(self.range.start.saturating_add(CHUNK));
-            let chunk = read_exactly(&self.file, self.range.start..end)?;
-            self.hasher.update(&chunk);
+            let mut bytes = self.buffers.take();
+            read_exactly(&self.file, self.range.start..end, &mut bytes)?;
+            self.hasher.update(&bytes);
             self.range.start = end;
-            Ok((Bytes::from(chunk), self))
+            let chunk = Chunk { bytes, buffers: self.buffers.clone() };
+            Ok((Bytes::from_owner(chunk), self))
         })
     }
 }
 
-/// The bytes of `range`, which is at most a chunk; `Changed` if the file ends before it.
-fn read_exactly(file: &File, range: Range<u64>) -> Result<Vec<u8>, SourceFailure> {
+/// The buffers of one range that are free to be filled again. A new one for each chunk would have the kernel clear its
+/// pages first, which takes a fifth of the CPU time of sending.
+#[derive(Debug, Default)]
+struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+impl Buffers {
+    fn take(&self) -> Vec<u8> {
+        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        free.unwrap_or_else(|| Vec::with_capacity(CHUNK as usize))
+    }
+}
+
+/// A buffer that is on its way to the connection. What it holds may be freed only when its last byte was taken.
+struct Chunk {
+    bytes: Vec<u8>,
+    buffers: Arc<Buffers>,
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        self.buffers.0.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+    }
+}
+
+/// Fills `bytes`, which is empty, with `range`, which is at most a chunk; `Changed` if the file ends before it.
+fn read_exactly(file: &File, range: Range<u64>, bytes: &mut Vec<u8>) -> Result<(), SourceFailure> {
     let length = (range.end - range.start) as usize;
-    let mut bytes = Vec::with_capacity(length);
     let mut at = range.start;
     while at < range.end {
-        match pread(file, spare_capacity(&mut bytes), at) {
+        match pread(file, spare_capacity(bytes), at) {
             Ok(0) => return Err(SourceFailure::Changed),
             Ok(read) => at += read as u64,
             Err(Errno::INTR) => {}
@@ -157,7 +192,7 @@ fn read_exactly(file: &File, range: Range<u64>) -> Result<Vec<u8>, SourceFailure
     }
     // A Vec may have got more capacity than it asked for, and the file may be longer than the range.
     bytes.truncate(length);
-    Ok(bytes)
+    Ok(())
 }
 
 /// A read did not return for so long: a file server that is away is no fault of the file's.
