@@ -44,9 +44,9 @@ page *names:
 ci:
     .ci/run
 
-# One file of 1 GiB against OpenAI's own Python SDK.
-bench:
-    benches/throughput.sh
+# Beside OpenAI's own SDK, async-openai, curl and raw sockets; `just bench --quick` within a minute.
+bench *options:
+    benches/compare.sh {{ options }}
 
 # 100 000 files in 10 000 directories, beside find and rclone.
 bench-folder:

@@ -123,15 +123,20 @@ impl Drop for Wanted {
     }
 }
 
+/// The bytes of a range, or `most`. Many small files are read at once, and none needs a buffer for a large one.
+pub(super) fn at_most(range: &Range<u64>, most: usize) -> usize {
+    usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(most).min(most)
+}
+
 fn read_all(
     file: &File,
     mut range: Range<u64>,
     wanted: &AtomicBool,
     mut each: impl FnMut(&[u8]) -> bool,
 ) -> Result<(), SourceFailure> {
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; at_most(&range, BUFFER)];
     while !range.is_empty() && wanted.load(Ordering::Relaxed) {
-        let length = usize::try_from(range.end - range.start).unwrap_or(BUFFER).min(BUFFER);
+        let length = at_most(&range, BUFFER);
         match file.read_at(&mut buffer[..length], range.start) {
             Ok(0) => return Err(SourceFailure::Changed),
             Ok(read) => {

@@ -103,7 +103,7 @@ async fn a_reader_hands_over_its_range_and_a_digest_of_it() {
     let directory = TempDir::new().unwrap();
     let bytes = sample(1_000_000);
     let source = Source::open(&write(&directory, "file", &bytes)).unwrap();
-    let chunk = reader::CHUNK;
+    let chunk = reader::CHUNK as u64;
     for range in
         [0..0, 0..1, 0..chunk, 7..chunk + 7, 0..1_000_000, 999_999..1_000_000, 2 * chunk..3 * chunk + 1]
     {
@@ -112,7 +112,7 @@ async fn a_reader_hands_over_its_range_and_a_digest_of_it() {
         assert_eq!(receipt.digest(), None, "before anything was read");
         let chunks: Vec<_> = stream.map(|chunk| chunk.unwrap()).collect().await;
         let wanted = &bytes[range.start as usize..range.end as usize];
-        assert!(chunks.iter().all(|chunk| chunk.len() as u64 <= reader::CHUNK));
+        assert!(chunks.iter().all(|chunk| chunk.len() <= reader::CHUNK));
         assert_eq!(chunks.concat(), wanted, "{range:?}");
         assert_eq!(progress.load(Ordering::Relaxed), wanted.len() as u64);
         assert_eq!(receipt.digest(), Some(blake3(wanted)));

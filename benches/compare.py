@@ -1,0 +1,352 @@
+"""See compare.sh."""
+
+import argparse
+import hashlib
+import json
+import os
+import pathlib
+import shlex
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+
+MIB = 1 << 20
+HERE = pathlib.Path(__file__).parent
+KEY = "sk-bench"
+
+
+def say(text):
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+class Server:
+    """An emulator that keeps nothing; what it saw of the requests is the measure."""
+
+    def __init__(self, options):
+        command = [*options.serve_with, options.binaries / "upspool-emulator", "--listen", options.listen]
+        self.process = subprocess.Popen([*command, "--api-key", KEY, "--discard"], stdout=subprocess.PIPE, text=True)
+        self.base = self.process.stdout.readline().strip()
+        self.run_with = options.run_with
+
+    def ask(self, path, body=None):
+        """One small request by curl, from where the contenders run."""
+        command = [*self.run_with, "curl", "-sS", "--fail-with-body", "--noproxy", "*", "-H", f"Authorization: Bearer {KEY}"]
+        if body is not None:
+            command += ["-H", "Content-Type: application/json", "--data-binary", "@-"]
+        url = self.base.removesuffix("/v1") + path
+        sent = None if body is None else json.dumps(body)
+        answer = subprocess.run([*command, url], input=sent, capture_output=True, text=True, check=True)
+        return json.loads(answer.stdout) if answer.stdout else None
+
+    def reset(self):
+        self.ask("/_emulator/reset", {})
+
+    def record(self):
+        return self.ask("/_emulator/requests")
+
+    def cpu(self):
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+class Peak(threading.Thread):
+    """The most memory that a process had, read while it runs: nobody can ask afterwards."""
+
+    def __init__(self, pid):
+        super().__init__(daemon=True)
+        self.status, self.kib = pathlib.Path(f"/proc/{pid}/status"), 0
+        self.start()
+
+    def run(self):
+        try:
+            while "VmHWM" in (text := self.status.read_text()):
+                self.kib = int(text.partition("VmHWM:")[2].split()[0])
+                time.sleep(0.01)
+        except OSError:
+            pass
+
+    def mib(self):
+        self.join()
+        return self.kib / 1024
+
+
+class Bench:
+    def __init__(self, options, scratch):
+        self.options, self.scratch, self.server = options, scratch, Server(options)
+        self.environment = os.environ | {"OPENAI_BASE_URL": self.server.base, "OPENAI_API_KEY": KEY}
+
+    def run(self, command, files, total):
+        """Seconds between the first create and the end of the last complete, as the server saw them, and what the process took."""
+        self.server.reset()
+        server_cpu = self.server.cpu()
+        process = subprocess.Popen(
+            [*self.options.run_with, *map(str, command)], env=self.environment, stdout=subprocess.PIPE, text=True
+        )
+        peak = Peak(process.pid)
+        said = process.stdout.read()
+        # wait4 tells of this process alone, unlike RUSAGE_CHILDREN. Its maxrss would begin with ours, from before exec.
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            sys.exit(f"{command[0]} ended with {process.returncode}: {said}")
+        return self.result(files, total, usage.ru_utime + usage.ru_stime, peak.mib(), server_cpu)
+
+    def result(self, files, total, cpu, memory, server_cpu):
+        record = self.server.record()
+        requests = [one for one in record["requests"] if one["operation"] in ("create", "part", "complete")]
+        refused = [one for one in requests if one["status"] != 200]
+        sent = sum(one["data_bytes"] for one in requests if one["operation"] == "part")
+        ends = [one["finished_ms"] for one in requests if one["operation"] == "complete"]
+        if refused or sent != total or len(ends) != files:
+            sys.exit(f"{len(refused)} requests were refused, {len(ends)} of {files} files and {sent} of {total} bytes came")
+        seconds = (max(ends) - min(one["started_ms"] for one in requests)) / 1000
+        return {"seconds": seconds, "cpu": cpu, "memory": memory, "server": self.server.cpu() - server_cpu}
+
+    def upspool(self, folder, upload="checksum = false"):
+        state, configuration = self.scratch / "state", self.scratch / "upspool.toml"
+        shutil.rmtree(state, ignore_errors=True)  # A ledger that knows the files would send nothing.
+        configuration.write_text(
+            f'[log]\nlevel = "warn"\nformat = "text"\n[upload]\n{upload}\n[[folder]]\npath = "{folder}"\n'
+            'purpose = "user_data"\nsettle = "100ms"\nexisting = "upload"\n'
+        )
+        return [self.options.binaries / "upspool", "--config", configuration, "--state-dir", state, "run", "--once"]
+
+    def create(self, name, total):
+        new = {"filename": name, "purpose": "batch", "bytes": total, "mime_type": "text/jsonl"}
+        return self.server.ask("/v1/uploads", new)["id"]
+
+    def sendfile(self, file, parts):
+        """The same bytes by raw sockets: eight connections, the kernel copies. Nothing that speaks HTTP can be faster."""
+        self.server.reset()
+        server_cpu, before = self.server.cpu(), os.times()
+        total = file.stat().st_size
+        upload = self.create(file.name, total)
+        host, _, port = self.server.base.removeprefix("http://").removesuffix("/v1").rpartition(":")
+        head = b'--x\r\nContent-Disposition: form-data; name="data"; filename="part"\r\nContent-Type: application/octet-stream\r\n\r\n'
+        tail, ranges, ids = b"\r\n--x--\r\n", list(parts), {}
+
+        def work():
+            with socket.create_connection((host, int(port))) as connection, open(file, "rb") as source:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                while ranges:
+                    try:
+                        at, length = ranges.pop(0)
+                    except IndexError:
+                        return
+                    connection.sendall(
+                        f"POST /v1/uploads/{upload}/parts HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\n"
+                        f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(head) + length + len(tail)}\r\n\r\n".encode()
+                        + head
+                    )
+                    end, start = at + length, at
+                    while start < end:
+                        start += os.sendfile(connection.fileno(), source.fileno(), start, end - start)
+                    connection.sendall(tail)
+                    answer = b""
+                    while b"\r\n\r\n" not in answer or not answer.endswith(b"}"):
+                        more = connection.recv(65536)
+                        assert more, answer
+                        answer += more
+                    ids[at] = json.loads(answer.partition(b"\r\n\r\n")[2])["id"]
+
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        after = os.times()
+        self.server.ask(f"/v1/uploads/{upload}/complete", {"part_ids": [ids[at] for at in sorted(ids)]})
+        cpu = after.user + after.system - before.user - before.system
+        return self.result(1, total, cpu, 0, server_cpu)
+
+    def curl(self, file, parts, pieces):
+        """curl with eight transfers at once, each Part a file of its own, which costs it nothing here."""
+        self.server.reset()
+        server_cpu, total = self.server.cpu(), file.stat().st_size
+        upload = self.create(file.name, total)
+        out, script = self.scratch / "answers", self.scratch / "curl"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        lines = []
+        for index in range(len(parts)):
+            lines.append(
+                f'url = "{self.server.base}/uploads/{upload}/parts"\nheader = "Authorization: Bearer {KEY}"\nheader = "Expect:"\n'
+                f'noproxy = "*"\nform = "data=@{pieces[index]};filename=part;type=application/octet-stream"\noutput = "{out / str(index)}"\n'
+            )
+        script.write_text("next\n".join(lines))
+        command = [*self.options.run_with, "curl", "-sS", "--no-progress-meter", "--fail", "-Z", "--parallel-max", "8", "-K", script]
+        process = subprocess.Popen(command)
+        peak = Peak(process.pid)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            sys.exit(f"curl ended with {process.returncode}")
+        ids = [json.loads((out / str(index)).read_text())["id"] for index in range(len(parts))]
+        self.server.ask(f"/v1/uploads/{upload}/complete", {"part_ids": ids})
+        return self.result(1, total, usage.ru_utime + usage.ru_stime, peak.mib(), server_cpu)
+
+
+def cut(total, count):
+    """As upspool cuts it: ranges that differ by a byte at most."""
+    each, over = divmod(total, count)
+    starts = [index * each + min(index, over) for index in range(count + 1)]
+    return [(start, end - start) for start, end in zip(starts, starts[1:])]
+
+
+def md5(file):
+    began, cpu, digest = time.monotonic(), os.times(), hashlib.md5()
+    with open(file, "rb") as source:
+        while chunk := source.read(MIB):
+            digest.update(chunk)
+    after = os.times()
+    return {
+        "seconds": time.monotonic() - began,
+        "cpu": after.user + after.system - cpu.user - cpu.system,
+        "memory": 0,
+        "server": 0,
+    }
+
+
+def rounds_of(number, contenders):
+    """Round by round rather than one after the other, so that a busy minute of the machine hits all alike. Medians."""
+    results = {name: [] for name in contenders}
+    for one in range(1, number + 1):
+        for name, measure in contenders.items():
+            results[name].append(measure())
+            say(f"round {one}: {name}: {results[name][-1]['seconds']:.2f} s")
+    return {
+        name: {field: statistics.median(run[field] for run in runs) for field in runs[0]}
+        for name, runs in results.items()
+    }
+
+
+def table(title, results, unit, work, ours):
+    print(f"\n{title}\n")
+    print(f"| {'':34} | {'seconds':>8} | {unit:>9} | {'CPU s':>6} | {'peak MiB':>8} | {'server CPU s':>12} | {ours + ' is':>16} |")
+    print(f"| {'-' * 34} | {'-' * 7}: | {'-' * 8}: | {'-' * 5}: | {'-' * 7}: | {'-' * 11}: | {'-' * 15}: |")
+    for name, one in results.items():
+        ratio = "" if name == ours else f"{one['seconds'] / results[ours]['seconds']:.2f} times as fast"
+        memory = f"{one['memory']:8.0f}" if one["memory"] else " " * 8
+        print(
+            f"| {name:34} | {one['seconds']:8.2f} | {work / one['seconds']:9.0f} | {one['cpu']:6.2f} | {memory} "
+            f"| {one['server']:12.2f} | {ratio} |",
+            flush=True,
+        )
+
+
+def large(bench, options):
+    total = (64 if options.quick else options.large) * MIB
+    folder, pieces = bench.scratch / "large", bench.scratch / "pieces"
+    folder.mkdir()
+    pieces.mkdir()
+    file = folder / "large.bin"
+    count = max(8, -(-total // 64_000_000))
+    count = -(-count // 8) * 8
+    parts = cut(total, count)
+    with open(file, "wb") as out:
+        for index, (_, length) in enumerate(parts):
+            with open(pieces / str(index), "wb") as piece:
+                while length > 0:
+                    some = os.urandom(min(length, MIB))
+                    out.write(some)
+                    piece.write(some)
+                    length -= len(some)
+    paths = [pieces / str(index) for index in range(count)]
+    for path in [file, *paths]:
+        subprocess.run(["cat", path], stdout=subprocess.DEVNULL, check=True)
+    contenders = {
+        "upspool": lambda: bench.run(bench.upspool(folder), 1, total),
+        "upspool, checksum": lambda: bench.run(bench.upspool(folder, "checksum = true"), 1, total),
+        "curl, 8 transfers": lambda: bench.curl(file, parts, paths),
+        "async-openai, 8 Parts in memory": lambda: bench.run(
+            [options.binaries / "peer", "large", file, parts[0][1], 8], 1, total
+        ),
+        "openai-python, upload_file_chunked": lambda: bench.run([options.python, HERE / "sdk_helper.py", file], 1, total),
+        "MD5, one thread of OpenSSL's": lambda: md5(file),
+    }
+    if not options.run_with:
+        contenders["raw sockets, 8 × sendfile"] = lambda: bench.sendfile(file, parts)
+    results = rounds_of(options.rounds, contenders)
+    title = f"One file of {total / MIB:.0f} MiB, {count} Parts, 8 at once; medians of {options.rounds}"
+    table(title, results, "MB/s", total / 1e6, "upspool")
+    checked, digest = results["upspool, checksum"]["seconds"], results["MD5, one thread of OpenSSL's"]["seconds"]
+    print(f"\nWith checksum it takes {checked / digest:.2f} times as long as one thread's MD5 of the same file.")
+    shutil.rmtree(folder)
+    shutil.rmtree(pieces)
+
+
+def small(bench, options):
+    count = 200 if options.quick else options.small
+    folder = bench.scratch / "small"
+    folder.mkdir()
+    files = []
+    for number in range(count):
+        files.append(folder / f"{number}.jsonl")
+        files[-1].write_text(json.dumps({"text": "0" + os.urandom(2041).hex()}) + "\n")
+        assert files[-1].stat().st_size == 4096
+    total = count * 4096
+    contenders = {
+        "upspool": lambda: bench.run(bench.upspool(folder, ""), count, total),
+        "async-openai, 8 at once, no ledger": lambda: bench.run([options.binaries / "peer", "small", folder, 8], count, total),
+        "openai-python, one by one": lambda: bench.run([options.python, HERE / "sdk_helper.py", *files], count, total),
+    }
+    results = rounds_of(options.rounds, contenders)
+    title = f"{count} files of 4 KiB, three requests each (upspool: with MD5 and a ledger that is synced); medians of {options.rounds}"
+    table(title, results, "files/s", count, "upspool")
+    shutil.rmtree(folder)
+
+
+def memory(bench, options):
+    print("\nMemory at its peak\n")
+    folder = bench.scratch / "memory"
+    for title, count, length in [("one file of 8 GiB, 8 Parts of 64 MB", 1, 8 << 30), ("10 000 files queued", 10_000, 1)]:
+        if options.quick:
+            count, length = min(count, 1_000), min(length, 256 * MIB)
+            title += f" (quick: {count} of {length} bytes)"
+        folder.mkdir()
+        for number in range(count):
+            with open(folder / f"{number}.bin", "wb") as out:
+                out.truncate(length)
+        result = bench.run(bench.upspool(folder), count, count * length)
+        print(f"- {title}: {result['memory']:.0f} MiB, {result['seconds']:.1f} s", flush=True)
+        shutil.rmtree(folder)
+
+
+WORKS = {"large": large, "small": small, "memory": memory}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("binaries", type=pathlib.Path)
+    parser.add_argument("python", type=pathlib.Path)
+    parser.add_argument("--quick", action="store_true", help="small data and one round: within a minute, to see that it runs")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default=",".join(WORKS))
+    parser.add_argument("--large", type=int, default=1024, metavar="MIB")
+    parser.add_argument("--small", type=int, default=2000, metavar="FILES")
+    parser.add_argument("--serve-with", type=shlex.split, default=[])
+    parser.add_argument("--run-with", type=shlex.split, default=[])
+    parser.add_argument("--listen", default="127.0.0.1:0")
+    options = parser.parse_args()
+    options.rounds = 1 if options.quick else options.rounds
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="upspool-bench.", dir=os.environ.get("BENCH_DIR")))
+    bench = Bench(options, scratch)
+    try:
+        load = os.getloadavg()[0]
+        print(f"{os.cpu_count()} cores, load {load:.1f} at the start, Linux {os.uname().release}, {time.strftime('%Y-%m-%d')}")
+        for name in options.only.split(","):
+            WORKS[name](bench, options)
+    finally:
+        bench.server.stop()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+main()
