@@ -320,7 +320,52 @@ def memory(bench, options):
         shutil.rmtree(folder)
 
 
-WORKS = {"large": large, "small": small, "memory": memory}
+def latency(bench, options):
+    """From a file's close to the arrival of its create request, less the quiet time that was asked for."""
+    count, settle = (20, 0.2) if options.quick else (300, 0.2)
+    folder = bench.scratch / "latency"
+    folder.mkdir()
+    command = bench.upspool(folder)[:-1]
+    configuration = command[2]
+    configuration.write_text(configuration.read_text().replace("100ms", f"{settle * 1000:.0f}ms"))
+    bench.server.reset()
+    service = subprocess.Popen([*options.run_with, *map(str, command)], env=bench.environment)
+    try:
+        creates = lambda: [one for one in bench.server.record()["requests"] if one["operation"] == "create"]
+
+        def wait_for(files):
+            deadline = time.monotonic() + 60
+            while len(creates()) < files:
+                assert time.monotonic() < deadline, f"{len(creates())} of {files} came"
+                time.sleep(0.2)
+
+        # It is at work when it has taken this one.
+        (folder / "first.txt").write_bytes(b"x")
+        wait_for(1)
+        closed = {}
+        for number in range(count):
+            name = f"{number}.txt"
+            (folder / name).write_bytes(b"x" * 1000)
+            closed[name] = time.time()
+            # Of no common measure with any timer.
+            time.sleep(0.0231)
+        wait_for(1 + count)
+    finally:
+        service.terminate()
+        service.wait()
+    # The server's clock is ours.
+    arrived = {one["json"]["filename"]: one["time_ms"] / 1000 for one in creates()}
+    late = sorted(arrived[name] - at - settle for name, at in closed.items())
+    at = lambda share: late[min(len(late) - 1, int(share * len(late)))] * 1000
+    print(
+        f"\nFrom close to the create request, beyond the settle time ({settle * 1000:.0f} ms), {count} files: "
+        f"median {at(0.5):.0f} ms, 99th percentile {at(0.99):.0f} ms, most {late[-1] * 1000:.0f} ms",
+        flush=True,
+    )
+    shutil.rmtree(folder)
+
+
+WORKS = {"large": large, "small": small, "memory": memory, "latency": latency}
 
 
 def main():

@@ -24,7 +24,7 @@ const HEADER: usize = 100;
 const PROGRESS: i32 = 1000;
 
 /// What a start may spend on a look at every page where the last run ended in order.
-const AFTER_ORDER: Duration = Duration::from_secs(1);
+const AFTER_ORDER: Duration = Duration::from_millis(400);
 
 /// The same where it did not: the machine may have lost power, or the disk something.
 const AFTER_CRASH: Duration = Duration::from_secs(10);
