@@ -70,7 +70,13 @@ impl Case<'_> {
             broken.push("there is no store at the end".into());
             return;
         }
-        let store = Store::open_for_asking(&self.room.bench.state_dir()).await.unwrap();
+        let store = match Store::open_for_asking(&self.room.bench.state_dir()).await {
+            Ok(store) => store,
+            Err(fault) => {
+                broken.push(format!("no command can read the store at the end: {fault}"));
+                return;
+            }
+        };
         let counted: u64 = store.counts().await.unwrap().iter().map(|count| count.jobs).sum();
         store.close().await;
         if counted != self.ledger.jobs.len() as u64 {

@@ -61,16 +61,18 @@ impl Image {
             .env("CUT_LOG", run.join("syncs"));
     }
 
-    /// The durable files, each with its content. A name whose content was never synced is an empty file.
-    fn durable(&self) -> BTreeMap<String, Vec<u8>> {
-        let mut files = BTreeMap::new();
-        for entry in fs::read_dir(self.dir.join("entries")).unwrap() {
-            let entry = entry.unwrap();
+    /// What the disk has of the file of this key. One that was never synced is empty.
+    fn synced(&self, key: &str) -> Vec<u8> {
+        fs::read(self.dir.join("data").join(key)).unwrap_or_default()
+    }
+
+    /// The durable names, each with the key of the file that it stands for.
+    fn durable(&self) -> BTreeMap<String, String> {
+        let named = |entry: fs::DirEntry| {
             let key = fs::read_link(entry.path()).unwrap();
-            let content = fs::read(self.dir.join("data").join(key)).unwrap_or_default();
-            files.insert(entry.file_name().into_string().unwrap(), content);
-        }
-        files
+            (entry.file_name().into_string().unwrap(), key.to_str().unwrap().to_owned())
+        };
+        fs::read_dir(self.dir.join("entries")).unwrap().map(Result::unwrap).map(named).collect()
     }
 
     /// Takes the power away: the state directory becomes what the disk has of it. Nobody may be using it.
@@ -84,12 +86,18 @@ impl Image {
         let mut dice = Dice(seed | 1);
         let mut left = BTreeMap::new();
         for name in names {
-            let content = match (durable.get(name), current.get(name), loss) {
-                (old, _, Loss::All) => old.cloned(),
-                (Some(old), Some(new), _) => Some(torn(old, new, &mut dice)),
-                // It came or went, and the directory was not synced since.
-                (None, Some(new), _) if dice.throw(2) == 0 => Some(torn(&[], new, &mut dice)),
-                (Some(old), None, _) if dice.throw(2) == 0 => Some(old.clone()),
+            let old = durable.get(name);
+            let new = current.get(name).map(|content| (key(&self.state.join(name)), content));
+            // A name that came, went or stands for another file since the directory was synced may or may not do so on disk. The
+            // file behind it is one of the two and never a mixture: what has lost its name keeps its blocks until that is durable.
+            let is_old = match (old, &new, loss) {
+                (_, _, Loss::All) => true,
+                (Some(old), Some((new, _)), _) if old == new => false,
+                _ => dice.throw(2) == 0,
+            };
+            let content = match (old, new) {
+                (Some(old), _) if is_old => Some(self.synced(old)),
+                (_, Some((new, content))) if !is_old => Some(torn(&self.synced(&new), content, &mut dice)),
                 _ => None,
             };
             if let Some(content) = content {
