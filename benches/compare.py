@@ -116,7 +116,7 @@ class Bench:
         state, configuration = self.scratch / "state", self.scratch / "upspool.toml"
         shutil.rmtree(state, ignore_errors=True)  # A ledger that knows the files would send nothing.
         configuration.write_text(
-            f'[log]\nlevel = "warn"\nformat = "text"\n[upload]\n{upload}\n[[folder]]\npath = "{folder}"\n'
+            f'[api]\nplain_http = {str("127.0.0.1" not in self.server.base).lower()}\n[log]\nlevel = "warn"\nformat = "text"\n[upload]\n{upload}\n[[folder]]\npath = "{folder}"\n'
             'purpose = "user_data"\nsettle = "100ms"\nexisting = "upload"\n'
         )
         return [self.options.binaries / "upspool", "--config", configuration, "--state-dir", state, "run", "--once"]
