@@ -51,7 +51,8 @@ pub fn start(log: &Log) -> Result<Level, ParseError> {
         },
         LogFormat::Text => {
             let colour = std::io::stderr().is_terminal()
-                && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+                && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
+                && std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
             tracing_subscriber::fmt::layer()
                 .with_writer(std::io::stderr)
                 .with_ansi(colour)

@@ -5,6 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use unicode_width::UnicodeWidthChar;
+
 use crate::model::time::Wall;
 
 /// A path on one line that no terminal and no log can be hurt with: control characters, and what is not UTF-8, as
@@ -21,11 +23,7 @@ pub fn shown_bytes(bytes: &[u8]) -> String {
             match character {
                 '\\' => text.push_str("\\\\"),
                 character if character.is_control() || is_invisible(character) => {
-                    let mut utf8 = [0; 4];
-                    for byte in character.encode_utf8(&mut utf8).bytes() {
-                        // Writing to a String cannot fail.
-                        let _ = write!(text, "\\x{byte:02x}");
-                    }
+                    escape(character, &mut text);
                 }
                 character => text.push(character),
             }
@@ -37,9 +35,12 @@ pub fn shown_bytes(bytes: &[u8]) -> String {
     text
 }
 
-/// Characters that turn the direction of a line or break it, without being control characters.
+/// Characters that turn the direction of a line, break it, or cannot be seen, without being control characters.
 pub fn is_invisible(character: char) -> bool {
-    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    matches!(character,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180e}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}'
+        | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A wall-clock time as RFC 3339 in UTC, to the millisecond.
@@ -96,26 +97,19 @@ pub fn setting(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
-/// How many columns of a terminal a text takes: two for each wide character, none for what joins the one before.
+/// How many columns of a terminal a text takes: two for each wide character, none for what joins the one before. Character
+/// by character, as terminals do it.
 pub fn width(text: &str) -> usize {
     text.chars().map(width_of).sum()
 }
 
-/// The columns of one character, near enough for a table: the wide blocks of East Asia and the pictures.
 fn width_of(character: char) -> usize {
-    match u32::from(character) {
-        0x0300..=0x036f | 0x0591..=0x05bd | 0x064b..=0x065f | 0x1ab0..=0x1aff | 0x1dc0..=0x1dff => 0,
-        0x20d0..=0x20ff | 0xfe00..=0xfe0f | 0xfe20..=0xfe2f | 0xe0100..=0xe01ef => 0,
-        0x1100..=0x115f | 0x2e80..=0x303e | 0x3041..=0xa4cf | 0xa960..=0xa97c | 0xac00..=0xd7a3 => 2,
-        0xf900..=0xfaff | 0xfe30..=0xfe6f | 0xff00..=0xff60 | 0xffe0..=0xffe6 => 2,
-        0x1f300..=0x1f64f | 0x1f680..=0x1f6ff | 0x1f900..=0x1f9ff | 0x20000..=0x3fffd => 2,
-        _ => 1,
-    }
+    character.width().unwrap_or(0)
 }
 
-/// A text in at most `columns`, with `…` for what was taken from its middle: both ends of a path tell something, and
-/// its end more.
-pub fn shorten(text: &str, columns: usize) -> String {
+/// A text in at most `columns`, with `mark`, one column wide, for what was taken from its middle: both ends of a path tell
+/// something, and its end more.
+pub fn shorten(text: &str, columns: usize, mark: char) -> String {
     if width(text) <= columns {
         return text.to_owned();
     }
@@ -136,9 +130,30 @@ pub fn shorten(text: &str, columns: usize) -> String {
     tail.reverse();
     // What joins the character before it stands alone now.
     let tail = tail.into_iter().skip_while(|character| width_of(*character) == 0);
-    head.push('…');
+    head.push(mark);
     head.extend(tail);
     head
+}
+
+/// The same text where only ASCII can be shown: what is beyond as `\xXX`, as [`shown`] does it.
+pub fn ascii(text: &str) -> String {
+    let mut ascii = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_ascii() {
+            ascii.push(character);
+        } else {
+            escape(character, &mut ascii);
+        }
+    }
+    ascii
+}
+
+fn escape(character: char, text: &mut String) {
+    let mut utf8 = [0; 4];
+    for byte in character.encode_utf8(&mut utf8).bytes() {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\\x{byte:02x}");
+    }
 }
 
 /// Base64 with padding (RFC 4648), for bytes that JSON cannot carry.
@@ -171,6 +186,7 @@ mod tests {
             ("café".as_bytes(), "café"),
             (b"back\\slash", "back\\\\slash"),
             ("\u{202e}gpj.exe".as_bytes(), "\\xe2\\x80\\xaegpj.exe"),
+            ("\u{61c}a\u{e0041}".as_bytes(), "\\xd8\\x9ca\\xf3\\xa0\\x81\\x81"),
         ] {
             assert_eq!(shown(Path::new(OsStr::from_bytes(name))), expected);
         }
@@ -196,18 +212,39 @@ mod tests {
 
     #[test]
     fn a_long_text_loses_its_middle_and_never_more_columns_than_it_must() {
-        assert_eq!(shorten("/srv/drop/a.pdf", 20), "/srv/drop/a.pdf");
-        assert_eq!(shorten("/srv/drop/batch/report-2026.pdf", 20), "/srv/d…port-2026.pdf");
+        assert_eq!(shorten("/srv/drop/a.pdf", 20, '…'), "/srv/drop/a.pdf");
+        assert_eq!(shorten("/srv/drop/batch/report-2026.pdf", 20, '…'), "/srv/d…port-2026.pdf");
         let wide = "/srv/報告書/二〇二六年/一月の報告.pdf";
         for columns in 0..width(wide) + 2 {
-            let short = shorten(wide, columns);
+            let short = shorten(wide, columns, '…');
             assert!(width(&short) <= columns, "{short} in {columns}");
             // A wide character may not fit into the last column.
             assert!(width(&short) + 2 >= columns.min(width(wide)), "{short} in {columns}");
         }
-        assert_eq!(width("e\u{301}"), 1);
-        assert_eq!(shorten("abc", 0), "");
-        assert_eq!(shorten("abc", 1), "…");
+        assert_eq!(shorten("abc", 0, '~'), "");
+        assert_eq!(shorten("abc", 1, '~'), "~");
+    }
+
+    #[test]
+    fn widths_are_those_of_a_terminal() {
+        for (text, columns) in [
+            ("plain", 5),
+            ("e\u{301}", 1),
+            ("報告書", 6),
+            ("ﾊﾝｶｸ", 4),
+            ("⌚🚀🥇", 6),
+            ("กำลัง", 4),
+            ("שָׁלוֹם", 4),
+            ("…", 1),
+        ] {
+            assert_eq!(width(text), columns, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_beyond_ascii_can_be_written_in_ascii() {
+        assert_eq!(ascii("plain\\x0a"), "plain\\x0a");
+        assert_eq!(ascii("é報"), "\\xc3\\xa9\\xe5\\xa0\\xb1");
     }
 
     #[test]

@@ -6,8 +6,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::failure::{FAILED, Failure};
+use super::look::{Style, Text};
 use super::online::{Trial, try_account};
-use super::output::{Output, Style};
+use super::output::Output;
 use super::survey::{FolderCheck, survey};
 use super::{Common, at};
 use crate::config::{Account, Config, Faults, PartSize};
@@ -194,8 +195,9 @@ fn print(output: &mut Output, check: &CheckJson) -> Result<(), Failure> {
 }
 
 fn print_account(output: &mut Output, account: &AccountJson) -> Result<(), Failure> {
-    let title = output.styled(Style::Bold, &format!("account {}", shown_bytes(account.name.as_bytes())));
-    output.line(format_args!("\n{title}  {}", shown_bytes(account.base_url.as_bytes())))?;
+    let title = Text::styled(Style::Bold, format!("account {}", shown_bytes(account.name.as_bytes())));
+    output.line(format_args!(""))?;
+    output.text(&title.and(format!("  {}", shown_bytes(account.base_url.as_bytes()))), 0, 2)?;
     fact(output, "  key", &format!("from {}", account.key_from))?;
     for (name, value) in [("  organization", &account.organization), ("  project", &account.project)] {
         if let Some(value) = value {
@@ -208,17 +210,24 @@ fn print_account(output: &mut Output, account: &AccountJson) -> Result<(), Failu
         .as_ref()
         .map_or_else(String::new, |id| format!(", request {}", shown_bytes(id.as_bytes())));
     if trial.ok {
-        let ok = output.styled(Style::Green, "ok");
-        return fact(output, "  online", &format!("{ok}, {} ms{request}", trial.duration_ms));
+        let ok = Text::styled(Style::Green, "ok").and(format!(", {} ms{request}", trial.duration_ms));
+        return styled_fact(output, "  online", ok);
     }
-    let failed = output.styled(Style::Red, trial.code.unwrap_or("failed"));
     let message = shown_bytes(trial.message.as_deref().unwrap_or_default().as_bytes());
-    fact(output, "  online", &format!("{failed}: {message} ({} ms{request})", trial.duration_ms))?;
+    let failed = Text::styled(Style::Red, trial.code.unwrap_or("failed"))
+        .and(format!(": {message} ({} ms{request})", trial.duration_ms));
+    styled_fact(output, "  online", failed)?;
     fact(output, "  remedy", trial.remedy.unwrap_or_default())
 }
 
 pub(super) fn fact(output: &mut Output, name: &str, value: &str) -> Result<(), Failure> {
-    output.line(format_args!("{name:<18} {value}"))
+    styled_fact(output, name, Text::new(value))
+}
+
+/// A name and what is true of it, on as many lines as that needs.
+pub(super) fn styled_fact(output: &mut Output, name: &str, value: Text) -> Result<(), Failure> {
+    let hanging = if output.look.columns.is_some_and(|columns| columns < 60) { 4 } else { 19 };
+    output.text(&Text::new(format!("{name:<19}")).and_all(value), 0, hanging)
 }
 
 fn millis(millis: u128) -> String {

@@ -1,65 +1,105 @@
 //! `status --follow`: the same each second, in the place of the last; or in a pipe one line for each change.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
+use std::future::pending;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use rustix::process::{Signal, getpid, kill_process};
+use tokio::signal::unix::{Signal as Heard, SignalKind, signal};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::failure::Failure;
-use super::moment::local;
-use super::output::{Output, Style};
-use super::status::{StatusJson, look, print};
+use super::look::{Style, Text};
+use super::moment::{Clockface, local};
+use super::output::{Output, Screen};
+use super::overview::lines;
+use super::status::{StatusJson, look};
 use crate::clock::Clock;
-use crate::engine::live::Live;
 use crate::model::job::State;
-use crate::model::time::Boot;
 use crate::text::shown_bytes;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Rates are over so many looks: Parts are handed over in bursts.
-const LOOKS: usize = 10;
-
 /// Goes on until it is ended.
 pub(super) async fn follow(state_dir: &Path, json: bool) -> Result<u8, Failure> {
-    let mut output = Output::new();
-    let redraws = output.can_redraw() && !json;
-    let (mut rates, mut lines, mut last) = (Rates::default(), BTreeMap::new(), None);
-    let mut is_first = true;
+    let output = Output::new();
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    if output.can_redraw() && !json {
+        return draw(state_dir, Screen::new(output), ticks).await;
+    }
+    tell(state_dir, output, ticks, json).await
+}
+
+/// The same screen again and again.
+async fn draw(state_dir: &Path, mut screen: Screen, mut ticks: Interval) -> Result<u8, Failure> {
+    let mut resized = signal(SignalKind::window_change()).ok();
+    let mut suspended = signal(SignalKind::from_raw(Signal::TSTP.as_raw())).ok();
+    let mut ends = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
+        .map(|kind| signal(kind).ok());
+    let [interrupted, terminated, hung_up] = &mut ends;
+    let mut anew = true;
+    let (mut status, mut why) = look(state_dir).await;
     loop {
-        let (status, why) = look(state_dir).await;
-        let now = Clock::System.now();
-        if let Some(live) = &status.live {
-            rates.saw(live, now.boot);
+        let (face, shows) = (Clockface::at(Clock::System.now().wall), screen.look());
+        let title = format!("{}, each second; Ctrl-C ends it", local(Clock::System.now().wall));
+        let mut picture = shows.lines(&Text::styled(Style::Dim, title), 0, 0);
+        for why in &why {
+            picture.append(&mut shows.lines(&Text::styled(Style::Yellow, why.clone()), 0, 2));
         }
-        if redraws {
-            output.begin_frame(is_first)?;
-            let title =
-                output.styled(Style::Dim, &format!("{}, each second; Ctrl-C ends it", local(now.wall)));
-            output.line(format_args!("{title}"))?;
-            for why in &why {
-                let why = output.styled(Style::Yellow, why);
-                output.line(format_args!("{why}"))?;
+        picture.extend((!why.is_empty()).then(String::new));
+        picture.append(&mut lines(&status, &face, &shows));
+        screen.draw(picture, anew)?;
+        anew = false;
+        tokio::select! {
+            _ = ticks.tick() => (status, why) = look(state_dir).await,
+            // The terminal has made something of the lines that were there.
+            () = heard(&mut resized) => anew = true,
+            () = heard(&mut suspended) => {
+                screen.leave()?;
+                // Until somebody says go on.
+                let _ = kill_process(getpid(), Signal::STOP);
+                anew = true;
             }
-            print(&mut output, &status, Some(&rates))?;
-            output.end_frame()?;
-        } else if json {
+            () = heard(interrupted) => break,
+            () = heard(terminated) => break,
+            () = heard(hung_up) => break,
+        }
+    }
+    screen.end()?;
+    Ok(0)
+}
+
+async fn heard(signal: &mut Option<Heard>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => pending().await,
+    }
+}
+
+/// A line for each change, or an object.
+async fn tell(state_dir: &Path, mut output: Output, mut ticks: Interval, json: bool) -> Result<u8, Failure> {
+    let (mut before, mut last) = (BTreeMap::new(), None);
+    loop {
+        ticks.tick().await;
+        let (status, why) = look(state_dir).await;
+        if json {
             if last.as_ref() != Some(&status) {
                 output.json(&status)?;
                 output.flush()?;
                 last = Some(status);
             }
         } else {
-            let facts = facts(&status, &why);
-            for line in changes(&mut lines, facts) {
-                output.line(format_args!("{} {line}", local(now.wall)))?;
+            let now = Clock::System.now().wall;
+            for line in changes(&mut before, facts(&status, &why)) {
+                output.line(format_args!("{} {line}", local(now)))?;
             }
             output.flush()?;
         }
-        is_first = false;
-        sleep(EVERY).await;
     }
 }
 
@@ -78,6 +118,18 @@ fn facts(status: &StatusJson, why: &[String]) -> BTreeMap<String, String> {
         facts.insert(
             format!("1 hold {scope}"),
             format!("on hold: {scope}: {}: {words}; {}", hold.code, hold.remedy),
+        );
+    }
+    for stuck in status.live.iter().flat_map(|live| &live.stuck) {
+        let (what, at) = (shown_bytes(stuck.what.as_bytes()), shown_bytes(stuck.at.as_bytes()));
+        facts.insert(format!("1 stuck {what}"), format!("stuck: {what}: {at}"));
+    }
+    for pace in status.live.iter().flat_map(|live| &live.paces) {
+        let account = shown_bytes(pace.account.as_bytes());
+        let until = pace.until.as_ref().map_or_else(String::new, |until| format!(", nothing before {until}"));
+        facts.insert(
+            format!("1 pace {account}"),
+            format!("slowed down by the server: account {account}{until}"),
         );
     }
     for folder in &status.folders {
@@ -101,12 +153,19 @@ fn facts(status: &StatusJson, why: &[String]) -> BTreeMap<String, String> {
     facts
 }
 
-/// A line for each fact that is new or another, and for each hold that is over.
+/// What comes and goes: its end is told too.
+const PASSING: [(&str, &str); 3] = [
+    ("1 hold ", "over: the hold of "),
+    ("1 stuck ", "goes on: "),
+    ("1 pace ", "no longer slowed down by the server: account "),
+];
+
+/// A line for each fact that is new or another, and for each that is over.
 fn changes(before: &mut BTreeMap<String, String>, now: BTreeMap<String, String>) -> Vec<String> {
-    let over = before.keys().filter(|name| !now.contains_key(*name));
-    let over = over
-        .filter_map(|name| name.strip_prefix("1 hold "))
-        .map(|scope| format!("over: the hold of {scope}"));
+    let over = before.keys().filter(|name| !now.contains_key(*name)).filter_map(|name| {
+        let of = |(prefix, words): &(&str, &str)| Some(format!("{words}{}", name.strip_prefix(prefix)?));
+        PASSING.iter().find_map(of)
+    });
     let mut lines: Vec<String> = over.collect();
     lines.extend(
         now.iter().filter(|(name, text)| before.get(*name) != Some(text)).map(|(_, text)| text.clone()),
@@ -115,74 +174,9 @@ fn changes(before: &mut BTreeMap<String, String>, now: BTreeMap<String, String>)
     lines
 }
 
-/// How fast jobs are sent, from one look to the next.
-#[derive(Debug, Default)]
-pub(super) struct Rates {
-    looks: HashMap<i64, VecDeque<(Boot, u64)>>,
-}
-
-impl Rates {
-    /// Takes in how far each job is.
-    fn saw(&mut self, live: &Live, now: Boot) {
-        self.looks.retain(|id, _| live.active.iter().any(|job| job.id == *id));
-        for job in &live.active {
-            let looks = self.looks.entry(job.id).or_default();
-            // It began again.
-            if looks.back().is_some_and(|(_, sent)| *sent > job.bytes_sent) {
-                looks.clear();
-            }
-            looks.push_back((now, job.bytes_sent));
-            if looks.len() > LOOKS {
-                looks.pop_front();
-            }
-        }
-    }
-
-    /// Bytes a second.
-    pub(super) fn of(&self, job: i64) -> Option<u64> {
-        let looks = self.looks.get(&job)?;
-        let ((began, first), (ended, last)) = (looks.front()?, looks.back()?);
-        let took = u64::try_from(ended.since(*began).as_millis()).ok()?;
-        ((last - first) * 1_000).checked_div(took)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::live::LiveJob;
-
-    fn live(sent: u64) -> Live {
-        let job = LiveJob {
-            id: 7,
-            folder: "batch".into(),
-            path: "a".into(),
-            state: "uploading".into(),
-            bytes: 10_000,
-            bytes_sent: sent,
-            parts_stored: 0,
-            parts_total: 2,
-            expires_in: None,
-        };
-        Live { active: vec![job], ..Live::default() }
-    }
-
-    #[test]
-    fn a_rate_is_over_the_last_looks_and_begins_anew_with_the_upload() {
-        let mut rates = Rates::default();
-        let at = |second: i64| Boot(second * 1_000);
-        rates.saw(&live(0), at(0));
-        assert_eq!(rates.of(7), None, "one look tells nothing");
-        rates.saw(&live(500), at(1));
-        rates.saw(&live(2_000), at(2));
-        assert_eq!(rates.of(7), Some(1_000));
-        rates.saw(&live(100), at(3));
-        assert_eq!(rates.of(7), None);
-        rates.saw(&live(400), at(4));
-        assert_eq!(rates.of(7), Some(300));
-        rates.saw(&Live::default(), at(5));
-        assert_eq!(rates.of(7), None);
-    }
 
     #[test]
     fn only_what_changed_is_a_line() {

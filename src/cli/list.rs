@@ -7,8 +7,9 @@ use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser;
 
 use super::failure::Failure;
+use super::look::Style;
 use super::moment::{self, Moment, local_minute};
-use super::output::{Output, Style};
+use super::output::Output;
 use super::table::{Cell, Column, Table};
 use super::{Common, at, target};
 use crate::clock::Clock;
@@ -82,7 +83,8 @@ pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Fa
             }
         } else {
             add(&mut table, &page, now);
-            table.print(&mut output, 0)?;
+            let lines = table.lines(&output.look, 0);
+            output.lines(&lines)?;
         }
         output.flush()?;
         left -= page.len().min(left);
@@ -99,10 +101,10 @@ fn table() -> Table {
     Table::new(&[
         Column::right("JOB"),
         Column::left("STATE"),
-        Column::right("SIZE"),
-        Column::left("FOUND"),
-        Column::elastic("FILE ID OR REASON", 12),
-        Column::elastic("PATH", 20),
+        Column::right("SIZE").rank(1),
+        Column::left("FOUND").rank(2),
+        Column::elastic("FILE ID OR REASON", 10),
+        Column::elastic("PATH", 10),
     ])
 }
 

@@ -2,8 +2,8 @@
 //!
 //! What they share, in the order in which a command meets it: `at` says where the state directory is and opens the
 //! store; `target` finds the job or folder that an argument means; `moment` reads times; `asking` leaves a request and
-//! waits for its answer; `table` is a record for people, and [`crate::record`] the same for programs; `output` writes it;
-//! `failure` is how a command ends otherwise.
+//! waits for its answer; `look` is what a terminal can show, `table` a record for people,
+//! `overview` the status, and [`crate::record`] the same for programs; `output` writes it; `failure` is how a command ends otherwise.
 //!
 //! No command changes a job or touches a watched folder: what is wanted is a request that the service takes up. The one
 //! exception is `rebuild`, which makes a new store while no service runs.
@@ -18,9 +18,11 @@ mod export;
 mod failure;
 mod follow;
 mod list;
+mod look;
 mod moment;
 mod online;
 mod output;
+mod overview;
 mod packaging;
 mod pause;
 mod prune;

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use crate::model::time::Wall;
+use crate::text::duration;
 
 /// A time as an argument gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +74,58 @@ pub(super) fn local_minute(time: Wall) -> String {
     format(time, "%Y-%m-%d %H:%M")
 }
 
-/// A time that came as RFC 3339, for people; what is none stays as it is.
-pub(super) fn local_of(text: &str) -> String {
-    text.parse::<Timestamp>().map_or_else(|_| text.to_owned(), |time| local(Wall(time.as_millisecond())))
+/// The time now, and where this machine is: what is shown of another time depends on both.
+#[derive(Clone, Debug)]
+pub(super) struct Clockface {
+    now: Wall,
+    zone: TimeZone,
+}
+
+impl Clockface {
+    /// At this time, here.
+    pub(super) fn at(now: Wall) -> Clockface {
+        Clockface { now, zone: zone() }
+    }
+
+    /// At this time in UTC.
+    #[cfg(test)]
+    pub(super) fn utc(now: Wall) -> Clockface {
+        Clockface { now, zone: TimeZone::UTC }
+    }
+
+    /// A time that came as RFC 3339, for people: how far away, and when. What is none stays as it is.
+    pub(super) fn when(&self, text: &str) -> String {
+        let Ok(time) = text.parse::<Timestamp>() else { return text.to_owned() };
+        self.when_at(Wall(time.as_millisecond()))
+    }
+
+    /// The same of a time at which something is done next: one that has come is now.
+    pub(super) fn next(&self, text: &str) -> String {
+        let has_come = text.parse::<Timestamp>().is_ok_and(|time| time.as_millisecond() <= self.now.0);
+        if has_come { "now".to_owned() } else { self.when(text) }
+    }
+
+    /// The same of a time.
+    pub(super) fn when_at(&self, time: Wall) -> String {
+        let (Some(at), Some(now)) = (self.zoned(time), self.zoned(self.now)) else { return local(time) };
+        let format = if at.date() == now.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
+        let away = |duration: Duration| whole_seconds(duration.as_secs());
+        let how_far = if time > self.now {
+            format!("in {}", away(time.since(self.now)))
+        } else {
+            format!("{} ago", away(self.now.since(time)))
+        };
+        format!("{how_far} ({})", at.strftime(format))
+    }
+
+    fn zoned(&self, time: Wall) -> Option<Zoned> {
+        Timestamp::from_millisecond(time.0).ok().map(|time| Zoned::new(time, self.zone.clone()))
+    }
+}
+
+/// A duration that is counted in seconds: without tenths.
+pub(super) fn whole_seconds(seconds: u64) -> String {
+    if seconds < 10 { format!("{seconds} s") } else { duration(Duration::from_secs(seconds)) }
 }
 
 fn format(time: Wall, format: &str) -> String {
@@ -88,6 +138,23 @@ fn format(time: Wall, format: &str) -> String {
 mod tests {
     use super::*;
     use crate::text::rfc3339;
+
+    #[test]
+    fn a_time_is_shown_by_how_far_away_it_is_and_when() {
+        let face = Clockface { now: Wall(1_795_366_800_000), zone: TimeZone::fixed(jiff::tz::offset(2)) };
+        for (text, expected) in [
+            ("2026-11-22T16:59:57.5Z", "2 s ago (18:59:57)"),
+            ("2026-11-22T17:00:00Z", "0 s ago (19:00:00)"),
+            ("2026-11-22T17:01:05Z", "in 1 min 5 s (19:01:05)"),
+            ("2026-11-22T22:00:00Z", "in 5 h 0 min (2026-11-23 00:00:00)"),
+            ("2026-11-20T17:00:00Z", "2 d 0 h ago (2026-11-20 19:00:00)"),
+            ("soon", "soon"),
+        ] {
+            assert_eq!(face.when(text), expected);
+        }
+        assert_eq!(face.next("2026-11-22T17:00:00Z"), "now");
+        assert_eq!(face.next("2026-11-22T17:00:09Z"), "in 9 s (19:00:09)");
+    }
 
     #[test]
     fn a_time_is_rfc_3339_a_date_or_how_long_ago() {

@@ -6,84 +6,54 @@ use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use serde::Serialize;
 
 use super::failure::Failure;
-use crate::model::job::State;
+use super::look::{Look, Style, Text, is_unicode};
 
-/// Standard output, and what can be had of it.
+/// One write for a whole screen, so that it does not flicker.
+const SCREEN: usize = 256 * 1024;
+
+/// Standard output, and what can be shown on it.
 pub(super) struct Output {
     writer: BufWriter<Stdout>,
-    /// Columns of the terminal; none if it is no terminal, and then nothing is cut.
-    pub(super) columns: Option<usize>,
-    colour: bool,
-    /// Lines that still fit on the screen, while one is drawn.
-    frame: Option<usize>,
-}
-
-/// How a text stands out on a terminal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Style {
-    #[default]
-    Plain,
-    Bold,
-    Dim,
-    Red,
-    Green,
-    Yellow,
-    Cyan,
+    pub(super) look: Look,
 }
 
 impl Output {
     pub(super) fn new() -> Output {
         let stdout = io::stdout();
         let is_terminal = stdout.is_terminal();
-        let columns = rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
         // https://no-color.org: present and not empty.
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-        Output {
-            writer: BufWriter::new(stdout),
-            columns: columns.filter(|columns| is_terminal && *columns > 0),
-            colour: is_terminal && !no_colour && !dumb,
-            frame: None,
-        }
+        let look = Look {
+            columns: window().map(|(columns, _)| columns).filter(|_| is_terminal),
+            colour: is_terminal && !no_colour && understands_escapes(),
+            unicode: !is_terminal || is_unicode(|name| std::env::var(name).ok()),
+        };
+        Output { writer: BufWriter::with_capacity(SCREEN, stdout), look }
     }
 
     /// Whether a screen can be drawn anew in its place.
     pub(super) fn can_redraw(&self) -> bool {
-        self.columns.is_some() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
-    }
-
-    /// Begins a screen in the place of the last one. The window may have another size by now.
-    pub(super) fn begin_frame(&mut self, is_first: bool) -> Result<(), Failure> {
-        let window = rustix::termios::tcgetwinsize(io::stdout()).ok();
-        let size = |size: u16| Some(usize::from(size)).filter(|size| *size > 0);
-        self.columns = window.and_then(|window| size(window.ws_col)).or(self.columns);
-        // The last line stays empty, or the terminal scrolls.
-        self.frame = Some(window.and_then(|window| size(window.ws_row)).map_or(usize::MAX, |rows| rows - 1));
-        Ok(self.writer.write_all(if is_first { b"\x1b[2J\x1b[H" } else { b"\x1b[H" })?)
-    }
-
-    /// Ends it: what the last one had below is taken away.
-    pub(super) fn end_frame(&mut self) -> Result<(), Failure> {
-        self.frame = None;
-        self.writer.write_all(b"\x1b[J")?;
-        self.flush()
+        self.look.columns.is_some() && understands_escapes()
     }
 
     /// One line.
     pub(super) fn line(&mut self, line: Arguments<'_>) -> Result<(), Failure> {
-        match &mut self.frame {
-            None => Ok(writeln!(self.writer, "{line}")?),
-            Some(0) => Ok(()),
-            Some(1) => {
-                self.frame = Some(0);
-                Ok(writeln!(self.writer, "…\x1b[K")?)
-            }
-            Some(left) => {
-                *left -= 1;
-                // What a longer line left there is taken away.
-                Ok(writeln!(self.writer, "{line}\x1b[K")?)
-            }
+        if self.look.unicode {
+            return Ok(writeln!(self.writer, "{line}")?);
         }
+        let line = line.to_string();
+        Ok(writeln!(self.writer, "{}", self.look.shows(&line))?)
+    }
+
+    /// A text, on as many lines as it needs.
+    pub(super) fn text(&mut self, text: &Text, indent: usize, hanging: usize) -> Result<(), Failure> {
+        let lines = self.look.lines(text, indent, hanging);
+        self.lines(&lines)
+    }
+
+    /// Lines that were laid out.
+    pub(super) fn lines(&mut self, lines: &[String]) -> Result<(), Failure> {
+        lines.iter().try_for_each(|line| Ok(writeln!(self.writer, "{line}")?))
     }
 
     /// One object on one line.
@@ -104,28 +74,112 @@ impl Output {
 
     /// The text with what makes it stand out, where that can be seen.
     pub(super) fn styled(&self, style: Style, text: &str) -> String {
-        let code = match style {
-            Style::Plain => return text.to_owned(),
-            Style::Bold => "1",
-            Style::Dim => "2",
-            Style::Red => "31",
-            Style::Green => "32",
-            Style::Yellow => "33",
-            Style::Cyan => "36",
-        };
-        if self.colour && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        self.look.styled(style, text)
     }
 }
 
-impl Style {
-    /// How a state stands out.
-    pub(super) fn of(state: State) -> Style {
-        match state {
-            State::Queued => Style::Plain,
-            State::Uploading | State::Completing => Style::Cyan,
-            State::Stored => Style::Green,
-            State::Failed | State::Unresolved => Style::Red,
-            State::Skipped | State::Cancelled | State::Gone => Style::Dim,
+/// A terminal that does what it is told, <https://no-color.org> aside: one that is called `dumb` or nothing does not.
+fn understands_escapes() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
+}
+
+/// Columns and rows of the terminal, if it says.
+fn window() -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some((usize::from(size.ws_col), usize::from(size.ws_row)))
+        .filter(|(columns, rows)| *columns > 0 && *rows > 0)
+}
+
+/// A screen of its own, that is drawn anew in its place; what was there before comes back at the end.
+pub(super) struct Screen {
+    output: Output,
+    last: Vec<String>,
+    shown: bool,
+}
+
+impl Screen {
+    pub(super) fn new(output: Output) -> Screen {
+        Screen { output, last: Vec::new(), shown: false }
+    }
+
+    /// What can be shown now: the window may have another size than before.
+    pub(super) fn look(&mut self) -> Look {
+        if let Some((columns, _)) = window() {
+            self.output.look.columns = Some(columns);
         }
+        self.output.look
+    }
+
+    /// Draws these lines; `anew`: over whatever is there by now.
+    pub(super) fn draw(&mut self, lines: Vec<String>, anew: bool) -> Result<(), Failure> {
+        let rows = window().map_or(usize::MAX, |(_, rows)| rows);
+        let lines = fitted(lines, rows, self.output.look);
+        let mut frame = String::new();
+        if !self.shown {
+            // The other screen, without the cursor.
+            frame.push_str("\x1b[?1049h\x1b[?25l");
+            self.shown = true;
+        }
+        frame.push_str(if anew { "\x1b[2J\x1b[H" } else { "\x1b[H" });
+        for (index, line) in lines.iter().enumerate() {
+            // Cleared before it is written: after the last column the cursor still stands on it.
+            frame.push_str(if index == 0 { "\x1b[K" } else { "\r\n\x1b[K" });
+            frame.push_str(line);
+        }
+        if lines.len() < rows {
+            frame.push_str("\r\n\x1b[J");
+        }
+        self.last = lines;
+        self.output.bytes(frame.as_bytes())?;
+        self.output.flush()
+    }
+
+    /// Gives the terminal back as it was.
+    pub(super) fn leave(&mut self) -> Result<(), Failure> {
+        if self.shown {
+            self.shown = false;
+            self.output.bytes(b"\x1b[?25h\x1b[?1049l")?;
+            self.output.flush()?;
+        }
+        Ok(())
+    }
+
+    /// The same for good: the last picture stays to be read.
+    pub(super) fn end(mut self) -> Result<(), Failure> {
+        self.leave()?;
+        let last = std::mem::take(&mut self.last);
+        self.output.lines(&last)?;
+        self.output.flush()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // Whoever took the terminal away does not want it back.
+        let _ = self.leave();
+    }
+}
+
+/// As many lines as there are rows; the last says how many are left out.
+fn fitted(mut lines: Vec<String>, rows: usize, look: Look) -> Vec<String> {
+    if lines.len() > rows {
+        let kept = rows.saturating_sub(1);
+        let more = format!("{} {} more lines; a higher window shows them", look.mark(), lines.len() - kept);
+        lines.truncate(kept);
+        lines.extend(look.lines(&Text::styled(Style::Dim, more), 0, 0).into_iter().next());
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_a_screen_is_counted() {
+        let lines = |count: usize| (1..=count).map(|line| line.to_string()).collect::<Vec<_>>();
+        assert_eq!(fitted(lines(3), 3, Look::PIPE), lines(3));
+        assert_eq!(fitted(lines(5), 3, Look::PIPE), ["1", "2", "… 3 more lines; a higher window shows them"]);
+        assert_eq!(fitted(lines(5), 1, Look::PIPE).len(), 1);
     }
 }

@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::failure::{FAILED, Failure, say};
-use super::output::{Output, Style};
+use super::look::Style;
+use super::output::Output;
 use super::{Common, at};
 use crate::clock::Clock;
 use crate::store::{self, RebuildError};

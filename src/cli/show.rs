@@ -6,8 +6,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::look::{Style, Text};
 use super::moment::local;
-use super::output::{Output, Style};
+use super::output::Output;
 use super::table::{Cell, Column, Table};
 use super::target::Target;
 use super::{Common, at};
@@ -133,15 +134,21 @@ impl Whole {
         let record = &self.record;
         let state = output.styled(Style::of(record.state), record.state.as_str());
         output.line(format_args!("Job {}: {state}", record.id.0))?;
+        let hanging = if output.look.columns.is_some_and(|columns| columns < 60) { 4 } else { 16 };
         for (name, value) in self.facts(now) {
-            output.line(format_args!("  {name:<13} {value}"))?;
+            match name {
+                // To be copied whole.
+                "path" | "moved to" => output.line(format_args!("  {name:<13} {value}"))?,
+                _ => output.text(&Text::new(format!("{name:<13} {value}")), 2, hanging)?,
+            }
         }
         for upload in &self.uploads {
             print_upload(output, upload, now)?;
         }
         if !self.history.is_empty() {
             output.line(format_args!("  History"))?;
-            history_table(&self.history).print(output, 4)?;
+            let lines = history_table(&self.history).lines(&output.look, 4);
+            output.lines(&lines)?;
         }
         Ok(())
     }
@@ -242,11 +249,8 @@ fn print_upload(output: &mut Output, upload: &UploadRow, now: Wall) -> Result<()
         (None, Some(expires)) => format!("expired {}", local(expires)),
         (None, None) => "open, expiry not known".into(),
     };
-    output.line(format_args!(
-        "  Upload {} {id}: opened {}, {end}",
-        upload.number,
-        local(upload.opened_at)
-    ))?;
+    let opened = local(upload.opened_at);
+    output.text(&Text::new(format!("Upload {} {id}: opened {opened}, {end}", upload.number)), 2, 4)?;
     let stored: Vec<bool> = upload.parts.iter().map(|part| part.part_id.is_some()).collect();
     let (count, total) = (stored.iter().filter(|stored| **stored).count(), stored.len());
     if total > 0 {
@@ -256,12 +260,8 @@ fn print_upload(output: &mut Output, upload: &UploadRow, now: Wall) -> Result<()
         let each = upload.parts.iter().map(|part| part.length).max().unwrap_or(0);
         let missing = ranges(&stored, false);
         let missing = if missing.is_empty() { String::new() } else { format!("; missing: {missing}") };
-        output.line(format_args!(
-            "    {count} of {total} Parts stored, {} of {} (Parts of {}){missing}",
-            size(bytes),
-            size(whole),
-            size(each)
-        ))?;
+        let parts = format!("{count} of {total} Parts stored, {} of {} ", size(bytes), size(whole));
+        output.text(&Text::new(format!("{parts}(Parts of {}){missing}", size(each))), 4, 6)?;
     }
     Ok(())
 }
@@ -283,12 +283,12 @@ fn ranges(stored: &[bool], wanted: bool) -> String {
 
 fn history_table(history: &[HistoryRow]) -> Table {
     let mut table = Table::new(&[
-        Column::left("TIME"),
+        Column::left("TIME").rank(2),
         Column::left("EVENT"),
-        Column::left("REQUEST"),
-        Column::right("TOOK"),
-        Column::elastic("REQUEST ID", 12),
-        Column::elastic("WHY", 20),
+        Column::left("REQUEST").rank(1),
+        Column::right("TOOK").rank(4),
+        Column::elastic("REQUEST ID", 10).rank(3),
+        Column::elastic("WHY", 10),
     ]);
     for row in history {
         let part = row.part.map_or_else(String::new, |part| format!(" {}", part + 1));

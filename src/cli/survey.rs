@@ -8,9 +8,10 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use super::check::fact;
+use super::check::{fact, styled_fact};
 use super::failure::Failure;
-use super::output::{Output, Style};
+use super::look::{Style, Text};
+use super::output::Output;
 use crate::clock::Clock;
 use crate::config::{AfterFailure, AfterUpload, Config, Existing, Folder, Preflight, Receipt, WatchMode};
 use crate::daemon::folders::{excluded, plan_of, quiet_of, spec_of};
@@ -202,8 +203,9 @@ fn watched(folder: &Folder, kind: &FolderKind) -> (&'static str, String) {
 
 impl FolderCheck {
     pub(super) fn print(&self, output: &mut Output) -> Result<(), Failure> {
-        let title = output.styled(Style::Bold, &format!("folder {}", shown_bytes(self.name.as_bytes())));
-        output.line(format_args!("\n{title}  {}", self.path))?;
+        let title = Text::styled(Style::Bold, format!("folder {}", shown_bytes(self.name.as_bytes())));
+        output.line(format_args!(""))?;
+        output.text(&title.and(format!("  {}", self.path)), 0, 2)?;
         let purpose = shown_bytes(self.purpose.as_bytes());
         fact(output, "  purpose", &format!("{purpose}, account {}", shown_bytes(self.account.as_bytes())))?;
         let scan = millis(self.scan_interval_ms);
@@ -249,11 +251,11 @@ impl FolderCheck {
         }
         if !self.open_tested && (self.after_upload != "keep" || self.after_failure != "keep") {
             let told = "nobody can tell whether a file is still written to here: settle has to be longer than any pause of a writer";
-            fact(output, "  beware", &output.styled(Style::Yellow, told))?;
+            styled_fact(output, "  beware", Text::styled(Style::Yellow, told))?;
         }
         if self.writable == Some(false) {
             let told = "not by this user: files cannot be moved or deleted here, nor receipts written";
-            fact(output, "  writable", &output.styled(Style::Red, told))?;
+            styled_fact(output, "  writable", Text::styled(Style::Red, told))?;
         }
         for (name, command) in [("  on stored", &self.on_stored), ("  on failed", &self.on_failed)] {
             if !command.is_empty() {
@@ -262,7 +264,7 @@ impl FolderCheck {
         }
         if self.paused {
             let why = shown_bytes(self.paused_why.as_deref().unwrap_or("by the operator").as_bytes());
-            fact(output, "  paused", &output.styled(Style::Yellow, &why))?;
+            styled_fact(output, "  paused", Text::styled(Style::Yellow, why))?;
         }
         let depth = if self.recursive { "" } else { ", not those below" };
         let (files, directories) =
@@ -277,8 +279,8 @@ impl FolderCheck {
             &format!("{new}, {new_bytes}; in the queue {}, {queued_bytes}", self.queued_files),
         )?;
         if self.unreadable > 0 {
-            let count = output.styled(Style::Red, &self.unreadable.to_string());
-            fact(output, "  unreadable", &format!("{count} files or directories"))?;
+            let count = Text::styled(Style::Red, self.unreadable.to_string());
+            styled_fact(output, "  unreadable", count.and(" files or directories"))?;
         }
         Ok(())
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::failure::{FAILED, Failure, say};
-use super::moment::local_of;
+use super::look::{Style, Text};
+use super::moment::Clockface;
 use super::output::Output;
 use super::{Common, at};
 use crate::clock::Clock;
@@ -87,22 +88,24 @@ async fn ourselves(common: &Common, state_dir: &Path, path: &Path) -> Result<Why
 
 fn print(output: &mut Output, why: &Why) -> Result<(), Failure> {
     let text = |text: &str| shown_bytes(text.as_bytes());
+    let face = Clockface::at(Clock::System.now().wall);
     output.line(format_args!("{}", why.path))?;
-    output.line(format_args!("  {}", why.message))?;
+    let mut say = |words: Text| output.text(&words, 2, 4);
+    say(Text::new(why.message.clone()))?;
     if let Some(remedy) = &why.remedy {
-        output.line(format_args!("  remedy: {}", text(remedy)))?;
+        say(Text::styled(Style::Bold, "remedy").and(format!(": {}", text(remedy))))?;
     }
     if let Some(until) = &why.until {
-        output.line(format_args!("  goes on: {}", local_of(until)))?;
+        say(Text::new(format!("goes on: {}", face.when(until))))?;
     }
     if let Some(job) = why.job {
-        output.line(format_args!("  job {job}: upspool show {job}"))?;
+        say(Text::new(format!("job {job}: upspool show {job}")))?;
     }
     let source = match why.source.as_str() {
         "service" => "the running service",
         _ => "the store and the folder, since no service runs",
     };
-    output.line(format_args!("  asked of {source}"))
+    say(Text::new(format!("asked of {source}")))
 }
 
 /// Whether the file is stored, or will be without anybody's doing.

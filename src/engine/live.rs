@@ -118,6 +118,9 @@ pub struct LiveJob {
     pub parts_stored: usize,
     /// Parts in all.
     pub parts_total: usize,
+    /// How fast it is sent, as the mean of the last ten seconds; null: not known yet.
+    #[serde(default)]
+    pub bytes_per_second: Option<u64>,
     /// Seconds until its Upload expires.
     pub expires_in: Option<u64>,
 }
@@ -137,6 +140,9 @@ pub struct LiveFolder {
     pub last_scan: Option<String>,
     /// Whether sending from it is paused.
     pub paused: bool,
+    /// How fast its files are sent, all together, as the mean of the last ten seconds; null: not known yet.
+    #[serde(default)]
+    pub bytes_per_second: Option<u64>,
 }
 
 /// A file that has not settled.
@@ -166,10 +172,7 @@ impl Engine {
             .active()
             .map(|job| {
                 let session = job.stage.session();
-                let stored = session.map_or(0, |session| {
-                    let stored = session.parts.iter().filter(|part| part.stored.is_some());
-                    stored.map(|part| part.range.end - part.range.start).sum()
-                });
+                let stored = session.map_or(0, crate::model::job::Session::stored_bytes);
                 let expires = session.and_then(|session| match session.deadline {
                     crate::model::job::Deadline::At(at) => Some(at.since(now.boot).as_secs()),
                     crate::model::job::Deadline::Unknown => None,
@@ -186,6 +189,7 @@ impl Engine {
                     bytes_sent: if completing { bytes } else { (stored + flying).min(bytes) },
                     parts_stored: session.map_or(0, crate::model::job::Session::stored_parts),
                     parts_total: session.map_or(0, |session| session.parts.len()),
+                    bytes_per_second: self.rates.job(job.id),
                     expires_in: expires,
                 }
             })
@@ -228,6 +232,7 @@ impl Engine {
         for folder in &mut folders {
             let id = self.parts.folders.iter().find(|(_, name)| **name == folder.name).map(|(id, _)| *id);
             folder.paused = id.is_some_and(|id| self.parts.board.is_paused(id));
+            folder.bytes_per_second = id.and_then(|id| self.rates.folder(id));
         }
         Live {
             schema: 1,

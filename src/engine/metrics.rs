@@ -165,6 +165,12 @@ impl Metrics {
         }
     }
 
+    /// Bytes of Parts of a folder that the server took.
+    pub(super) fn sent_bytes(&self, folder: &str) -> u64 {
+        let key = (Counter::SentBytes, vec![folder.to_owned()]);
+        self.lock().counters.get(&key).copied().unwrap_or(0)
+    }
+
     /// A file of a folder was met that is not known: `by` an `event`, a `scan`, or at the `start`.
     pub(super) fn found(&self, folder: &str, by: &'static str) {
         self.lock().add(Counter::Found, &[folder, by], 1);

@@ -8,7 +8,7 @@
 //! - `finish`: what is done after a job has ended: its source moved or deleted, its receipt, a program;
 //! - `requests`: what commands ask for, from rows to events;
 //! - `journal`: one line of the log for each thing that happened to a job;
-//! - `live`: what is true only now, for `status`; `metrics`: what was counted since the start;
+//! - `live`: what is true only now, for `status`; `rates`: how fast it goes; `metrics`: what was counted since the start;
 //! - `why`: why a file is not uploaded, from all that is known of it;
 //! - `vitals`: what everything that may hang waits for, for the watchdog;
 //! - `errands`: short tasks whose end somebody waits for.
@@ -21,6 +21,7 @@ mod journal;
 pub mod live;
 pub mod metrics;
 pub mod operations;
+mod rates;
 pub mod requests;
 mod search;
 pub mod vitals;
@@ -40,6 +41,7 @@ use self::intake::Hints;
 use self::journal::Folders;
 use self::live::Live;
 use self::operations::Operations;
+use self::rates::Rates;
 use self::vitals::Whereabouts;
 use crate::clock::Clock;
 use crate::model::board::{Board, Context, Effect, Event, Line, Scope};
@@ -137,6 +139,7 @@ pub struct Engine {
     messages: mpsc::Receiver<Message>,
     sender: mpsc::Sender<Message>,
     folders: Folders,
+    rates: Rates,
     /// The last request that was taken up in this run.
     last_request: i64,
     /// The last look found no request that waits.
@@ -163,6 +166,7 @@ impl Engine {
             messages,
             sender,
             folders,
+            rates: Rates::default(),
             last_request: 0,
             nothing_asked: false,
             flushing: None,
@@ -224,6 +228,7 @@ impl Engine {
                 }
                 _ = requests.tick(), if self.stopping.is_none() => {
                     self.show_neglected();
+                    self.look_at_rates();
                     self.take_requests().await;
                 }
                 _ = moved.tick(), if self.parts.board.slots().0 > 0 => {

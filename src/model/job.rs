@@ -202,6 +202,12 @@ impl Session {
     pub fn stored_parts(&self) -> usize {
         self.parts.iter().filter(|part| part.stored.is_some()).count()
     }
+
+    /// Their bytes.
+    pub fn stored_bytes(&self) -> u64 {
+        let stored = self.parts.iter().filter(|part| part.stored.is_some());
+        stored.map(|part| part.range.end - part.range.start).sum()
+    }
 }
 
 /// One thing that happens to a job: what the board decides, the table allows and the store writes.

@@ -13,6 +13,7 @@ pub mod plan;
 pub mod policy;
 pub mod preflight;
 pub mod presence;
+pub mod rate;
 pub mod reconcile;
 pub mod settle;
 pub mod silence;

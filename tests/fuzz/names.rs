@@ -69,7 +69,7 @@ fn names_as_they_are_sent_and_shown() {
         let mime = mime_type(path);
         assert!(mime.contains('/') && mime.is_ascii(), "{mime}");
         let (text, columns) = (shown(path), mutator.below(100));
-        assert!(width(&shorten(&text, columns)) <= columns, "{text:?} in {columns}");
+        assert!(width(&shorten(&text, columns, '…')) <= columns, "{text:?} in {columns}");
         let decoded = decoded(&base64(&name));
         assert_eq!(decoded, name);
     }
