@@ -13,7 +13,7 @@ use crate::api::Client;
 use crate::config::Config;
 use crate::engine::Message;
 use crate::model::board::Event;
-use crate::model::job::AccountName;
+use crate::model::job::{AccountName, Code};
 
 /// How often key files are looked at.
 const EVERY: Duration = Duration::from_secs(5);
@@ -53,7 +53,13 @@ pub(super) async fn watch(
                     let _ = engine.send(Message::Event(Event::Renewed(name.clone()))).await;
                 }
                 Err(fault) => {
-                    warn!(event = "key-unreadable", account = name.0, "the old key stays in use: {fault}")
+                    let code = Code::KeyMissing.as_str();
+                    warn!(
+                        event = "key-unreadable",
+                        account = name.0,
+                        code,
+                        "the old key stays in use: {fault}"
+                    );
                 }
             }
         }

@@ -46,9 +46,11 @@ impl Folders {
     pub(super) fn step(&self, job: JobId, subject: &Subject, step: &Step, context: &Context) {
         let (folder, path) = self.place(subject);
         let (job, account) = (job.0, subject.account.0.as_str());
-        let facts = context.facts.as_ref();
-        let status = facts.map(|facts| facts.status);
-        let request_id = facts.and_then(|facts| facts.request_id.as_deref());
+        // An answer that was good has facts, one that was not is a reason.
+        let (facts, reason) = (context.facts.as_ref(), reason_of(step));
+        let status = facts.map(|facts| facts.status).or_else(|| reason?.status);
+        let request_id =
+            facts.and_then(|facts| facts.request_id.as_deref()).or_else(|| reason?.request_id.as_deref());
         let duration_ms = u64::try_from(context.took.as_millis()).unwrap_or(u64::MAX);
         let whole = subject.fingerprint.bytes;
         // A macro, since the level of an event has to be known when it is compiled.
@@ -124,6 +126,18 @@ impl Folders {
                 tell!(debug, "step", { step, }, "{step}");
             }
         }
+    }
+}
+
+/// Why a step had to be taken.
+fn reason_of(step: &Step) -> Option<&Reason> {
+    match step {
+        Step::PutOff { reason, .. }
+        | Step::Restarted { reason, .. }
+        | Step::Failed(reason)
+        | Step::Unresolved { reason, .. }
+        | Step::Gone(Some(reason)) => Some(reason),
+        _ => None,
     }
 }
 

@@ -349,6 +349,7 @@ impl Engine {
                     };
                     warn!(
                         event = "hold",
+                        scope = scope.to_string(),
                         account,
                         code = code.as_str(),
                         status = hold.reason.status,
@@ -364,8 +365,15 @@ impl Engine {
                         Scope::Store => self.parts.writer.failed_tries(),
                         _ => hold.probes,
                     };
+                    let account = match &scope {
+                        Scope::Account(account) => Some(account.0.as_str()),
+                        Scope::Server(_) | Scope::Store => None,
+                    };
                     info!(
                         event = "resumed",
+                        scope = scope.to_string(),
+                        account,
+                        attempt = tries,
                         code = hold.reason.code.as_str(),
                         duration_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
                         "sending goes on for the {scope} after {tries} tries that failed",

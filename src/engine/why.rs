@@ -20,7 +20,7 @@ use crate::model::time::Now;
 use crate::model::why::{Answer, Evidence, Lies, Row, Settling, Wait, Watched, answer};
 use crate::record::SCHEMA;
 use crate::store::{FinishState, Record, RecordError, Store, StoreError};
-use crate::text::{duration, rfc3339, shown, shown_bytes};
+use crate::text::{count, duration, rfc3339, shown, shown_bytes};
 use crate::watch::kind::FolderKind;
 use crate::watch::{Considered, FolderSpec, consider, look};
 
@@ -495,8 +495,9 @@ fn waits(why: Why, row: &Row, record: Option<&Record>) -> Why {
         }
         Wait::Due(until, attempts) => {
             let after = match (&row.reason, attempts) {
-                (Some(reason), attempts) => format!(
-                    " after {attempts} attempts that failed, the last with {}: {}",
+                (Some(reason), _) => format!(
+                    " after {} that failed, the last with {}: {}",
+                    count(u64::from(*attempts), "attempt", "attempts"),
                     reason.code,
                     shown_bytes(reason.message.as_bytes())
                 ),

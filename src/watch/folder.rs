@@ -358,7 +358,8 @@ impl Folder {
         self.scan_at = self.ended + interval.max(self.took);
         if let Some((deaf, ..)) = &self.deaf {
             let why = limits::explain(deaf, found.directories);
-            self.say_degraded(spec.poll_interval, why).await?;
+            let limit = matches!(deaf, Deaf::Watches | Deaf::Instances);
+            self.say_degraded(spec.poll_interval, why, limit).await?;
         }
         let shape: Shape =
             (found.mounts.clone(), found.unreadable.iter().map(|(path, _)| path.clone()).collect());
@@ -391,11 +392,11 @@ impl Folder {
         Ok(there && !(shape_is_new && how == How::Events))
     }
 
-    async fn say_degraded(&mut self, every: Duration, why: String) -> Result<(), Closed> {
+    async fn say_degraded(&mut self, every: Duration, why: String, limit: bool) -> Result<(), Closed> {
         // Said once: that the number of directories changed is no news.
         match self.said {
             Some(FolderState::Degraded { .. }) => Ok(()),
-            _ => self.say(FolderState::Degraded { every, why }).await,
+            _ => self.say(FolderState::Degraded { every, why, limit }).await,
         }
     }
 

@@ -153,6 +153,8 @@ pub enum FolderState {
         every: Duration,
         /// Why, and what would change it.
         why: String,
+        /// Whether the kernel has no more watches.
+        limit: bool,
     },
     /// Not at all: it is not there, or cannot be read. Says nothing of its files.
     Missing {

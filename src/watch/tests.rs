@@ -395,7 +395,7 @@ async fn without_watches_a_folder_is_polled_and_it_is_said_what_would_help() {
     let mut told = Told::ready(spec(place.path())).await;
     told.watch.signals(KEY).unwrap().tell(|heard| heard.limit = true);
     told.until("it is degraded", |told| told.states.len() == 2).await;
-    let FolderState::Degraded { every, why } = &told.states[1] else { panic!("{:?}", told.states) };
+    let FolderState::Degraded { every, why, .. } = &told.states[1] else { panic!("{:?}", told.states) };
     assert_eq!(*every, Duration::from_millis(50));
     assert!(why.contains("this folder needs 2") && why.contains("sysctl -w"), "{why}");
     fs::write(place.path().join("sub/file"), "").unwrap();
@@ -435,7 +435,7 @@ async fn with_ten_watches_a_folder_is_polled_until_there_are_more() {
         fs::create_dir(place.path().join(number.to_string())).unwrap();
     }
     told.until("it is degraded", |told| told.states.len() == 2).await;
-    let FolderState::Degraded { why, .. } = &told.states[1] else { panic!("{:?}", told.states) };
+    let FolderState::Degraded { why, limit: true, .. } = &told.states[1] else { panic!("{:?}", told.states) };
     assert!(why.contains("user.max_inotify_watches is 10 "), "{why}");
     fs::write(place.path().join("19/file"), "").unwrap();
     told.sees("19/file").await;
@@ -530,7 +530,7 @@ async fn a_file_system_that_does_not_tell_of_its_files_is_found_out_and_polled()
             break;
         }
     }
-    let FolderState::Degraded { every, why } = &told.states[1] else { panic!("{:?}", told.states) };
+    let FolderState::Degraded { every, why, .. } = &told.states[1] else { panic!("{:?}", told.states) };
     assert_eq!(*every, Duration::from_millis(50));
     assert!(why.contains("changes are found by scans that no event told of"), "{why}");
     // From now on nobody has to ask for a scan.

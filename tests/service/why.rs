@@ -142,7 +142,11 @@ async fn what_waits_is_said_with_what_it_waits_for() {
     service.wait_stored(1).await;
     let said = wait_for_why(&bench, "second.bin", "due").await;
     assert_eq!(said["code"], "server-error");
-    assert!(said["until"].is_string() && said["message"].as_str().unwrap().contains("1 attempts"), "{said}");
+    assert!(
+        said["until"].is_string()
+            && said["message"].as_str().unwrap().contains("after 1 attempt that failed"),
+        "{said}"
+    );
     bench.emulator.set_api_keys(["another"]);
     assert!(
         bench.command(&["bump", bench.path("drop/second.bin").to_str().unwrap()]).status().unwrap().success()

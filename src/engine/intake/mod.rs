@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch as signal};
 use tokio::task::JoinSet;
-use tracing::{debug, error, warn};
+use tracing::{error, info, warn};
 
 use self::absence::Turn;
 use self::admit::{Compared, Settled};
@@ -270,7 +270,7 @@ impl Intake {
     /// Drops what is known as it is; the rest waits to settle.
     async fn saw(&mut self, key: FolderKey, entries: Vec<(PathBuf, Look)>, by_scan: bool) {
         let Some(folder) = self.folder(key) else { return };
-        let (id, name) = (folder.id, folder.name.clone());
+        let (id, name, root) = (folder.id, folder.name.clone(), folder.path.clone());
         let looks: HashMap<PathBuf, Look> = entries.iter().cloned().collect();
         let files = entries.into_iter().map(|(path, look)| (path, look.fingerprint)).collect();
         self.here.at(Await::Store);
@@ -282,25 +282,21 @@ impl Intake {
             if skips && self.unscanned.contains(&key) {
                 self.met_first.entry(key).or_default().insert(file.path.clone());
             }
-            if file.known.is_none() {
-                if self.parts.settle.get(key, &file.path).is_none() {
-                    let first = self.unscanned.contains(&key);
-                    self.parts.metrics.found(
-                        &name,
-                        if first {
-                            "start"
-                        } else if by_scan {
-                            "scan"
-                        } else {
-                            "event"
-                        },
-                    );
-                }
-                debug!(
+            // Once, however often it changes before it has settled.
+            if file.known.is_none() && self.parts.settle.get(key, &file.path).is_none() {
+                let by = match (self.unscanned.contains(&key), by_scan) {
+                    (true, _) => "start",
+                    (false, true) => "scan",
+                    (false, false) => "event",
+                };
+                self.parts.metrics.found(&name, by);
+                let bytes = look.fingerprint.bytes;
+                info!(
                     event = "found",
                     folder = name,
-                    path = shown(&file.path),
-                    bytes = look.fingerprint.bytes,
+                    path = shown(&root.join(&file.path)),
+                    bytes,
+                    by,
                     "found"
                 );
             }

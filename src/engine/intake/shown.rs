@@ -66,8 +66,9 @@ impl Intake {
                     "{words}"
                 );
             }
-            FolderState::Degraded { .. } => {
-                warn!(event = "folder-state", folder = name, path, state = word, "{words}");
+            FolderState::Degraded { limit, .. } => {
+                let code = limit.then(|| Code::WatchLimit.as_str());
+                warn!(event = "folder-state", folder = name, path, state = word, code, "{words}");
             }
             _ => info!(event = "folder-state", folder = name, path, state = word, "{words}"),
         }
