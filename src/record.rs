@@ -105,8 +105,10 @@ pub struct FinishJson {
     pub step: Option<String>,
     /// Why it failed.
     pub error: Option<String>,
-    /// Where the source lies now.
+    /// Where the source lies now; what is not UTF-8 is replaced, see `moved_to_base64`.
     pub moved_to: Option<String>,
+    /// The bytes of `moved_to`, where they are not UTF-8.
+    pub moved_to_base64: Option<String>,
 }
 
 /// A folder as the store has it. Every field is always there, null when unknown.
@@ -159,7 +161,7 @@ impl JobJson {
             id: record.id.0,
             folder: record.folder_name.clone(),
             path: text_of(&path),
-            path_base64: path.to_str().is_none().then(|| base64(path.as_os_str().as_bytes())),
+            path_base64: bytes_of(&path),
             relative_path: text_of(&record.relative_path),
             filename: record.filename.clone(),
             bytes: record.fingerprint.bytes,
@@ -186,6 +188,7 @@ impl JobJson {
                 step: record.finish_step.clone(),
                 error: record.finish_error.clone(),
                 moved_to: record.moved_to.as_deref().map(text_of),
+                moved_to_base64: record.moved_to.as_deref().and_then(bytes_of),
             },
             due_at: record.due_at.map(rfc3339),
             upload_expires_at: record.upload_expires_at.map(rfc3339),
@@ -229,6 +232,11 @@ pub fn waiting(record: &Record, now: Wall) -> Option<&'static str> {
 
 fn text_of(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// What [`text_of`] cannot tell.
+fn bytes_of(path: &Path) -> Option<String> {
+    path.to_str().is_none().then(|| base64(path.as_os_str().as_bytes()))
 }
 
 #[cfg(test)]
@@ -305,7 +313,7 @@ mod tests {
                 + r#""project":null,"state":"queued","waiting":"slot","requested":null,"file_id":null,"#
                 + r#""upload_id":null,"parts_total":null,"parts_stored":null,"attempts":0,"restarts":0,"#
                 + r#""md5":null,"deduped_from":null,"warnings":[],"error":null,"#
-                + r#""finish":{"state":"none","step":null,"error":null,"moved_to":null},"due_at":null,"#
+                + r#""finish":{"state":"none","step":null,"error":null,"moved_to":null,"moved_to_base64":null},"due_at":null,"#
                 + r#""upload_expires_at":null,"found_at":"2026-11-22T17:00:00.000Z","stored_at":null,"#
                 + r#""file_expires_at":null}"#
         );
@@ -331,7 +339,7 @@ mod tests {
             warnings: vec!["odd".into()],
             error: Some(error),
             finish: FinishState::Done,
-            moved_to: Some("/srv/drop/done/b".into()),
+            moved_to: Some(PathBuf::from(OsStr::from_bytes(b"/srv/drop/done/\xff"))),
             stored_at: Some(NOW),
             ..record()
         };
@@ -342,7 +350,7 @@ mod tests {
             r#""file_id":"file-1","upload_id":"upload_1","parts_total":2,"parts_stored":2"#,
             r#""deduped_from":3,"warnings":["odd"]"#,
             r#""error":{"code":"server-error","message":"HTTP 503: no","status":503,"request_id":null}"#,
-            r#""finish":{"state":"done","step":null,"error":null,"moved_to":"/srv/drop/done/b"}"#,
+            r#""finish":{"state":"done","step":null,"error":null,"moved_to":"/srv/drop/done/�","moved_to_base64":"L3Nydi9kcm9wL2RvbmUv/w=="}"#,
             r#""stored_at":"2026-11-22T17:00:00.000Z""#,
         ] {
             assert!(json.contains(part), "{part}: {json}");

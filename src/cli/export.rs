@@ -16,14 +16,17 @@ use crate::record::JobJson;
 /// Records read at once.
 const PAGE: usize = 500;
 
+/// Before a text that a spreadsheet would calculate; it shows the rest as it is.
+const MARK: char = '\'';
+
 /// What `export` takes.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 All jobs, oldest first, read a page at a time while the service goes on. --after goes on where an earlier export ended: with the
 number of its last job.
 
-In CSV a text that begins with =, +, -, @ or a control character has a ' before it, so that no spreadsheet takes it for a
-formula; path_base64 and JSON have it as it is.
+In CSV a text that begins with =, +, -, @, ' or a control character has a ' before it, so that no spreadsheet takes it for a
+formula: take one ' from each text that begins with one. JSON has all as it is.
 
 Examples:
   upspool export > ledger.csv
@@ -118,6 +121,7 @@ struct Row {
     finish_step: Option<String>,
     finish_error: Option<String>,
     moved_to: Option<String>,
+    moved_to_base64: Option<String>,
     due_at: Option<String>,
     upload_expires_at: Option<String>,
     found_at: String,
@@ -140,14 +144,14 @@ impl Row {
             relative_path: no_formula(job.relative_path),
             filename: no_formula(job.filename),
             bytes: job.bytes,
-            md5: job.md5,
+            md5: job.md5.map(no_formula),
             purpose: no_formula(job.purpose),
             mime_type: no_formula(job.mime_type),
-            account: job.account,
+            account: no_formula(job.account),
             base_url: no_formula(job.base_url),
             project: job.project.map(no_formula),
             waiting: job.waiting,
-            requested: job.requested,
+            requested: job.requested.map(no_formula),
             upload_id: job.upload_id.map(no_formula),
             parts_total: job.parts_total,
             parts_stored: job.parts_stored,
@@ -155,14 +159,15 @@ impl Row {
             restarts: job.restarts,
             deduped_from: job.deduped_from,
             warnings: no_formula(job.warnings.join("; ")),
-            error_code: code,
+            error_code: code.map(no_formula),
             error_message: message.map(no_formula),
             error_status: status,
             error_request_id: request_id.map(no_formula),
             finish_state: job.finish.state,
-            finish_step: job.finish.step,
+            finish_step: job.finish.step.map(no_formula),
             finish_error: job.finish.error.map(no_formula),
             moved_to: job.finish.moved_to.map(no_formula),
+            moved_to_base64: job.finish.moved_to_base64,
             due_at: job.due_at,
             upload_expires_at: job.upload_expires_at,
             found_at: job.found_at,
@@ -172,10 +177,14 @@ impl Row {
     }
 }
 
-/// A text that no spreadsheet takes for a formula: <https://owasp.org/www-community/attacks/CSV_Injection>.
+/// A text that no spreadsheet takes for a formula: <https://owasp.org/www-community/attacks/CSV_Injection>. What begins with
+/// the mark itself gets one too, so that taking one from each text that begins so gives back what was there.
 fn no_formula(text: String) -> String {
-    let begins = |character: char| matches!(character, '=' | '+' | '-' | '@') || character.is_control();
-    if text.starts_with(begins) { format!("'{text}") } else { text }
+    let begins = |character: char| {
+        matches!(character, MARK | '=' | '+' | '-' | '@' | '\u{ff1d}' | '\u{ff0b}' | '\u{ff0d}' | '\u{ff20}')
+            || character.is_control()
+    };
+    if text.starts_with(begins) { format!("{MARK}{text}") } else { text }
 }
 
 #[cfg(test)]
@@ -183,11 +192,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_text_begins_as_a_formula_does() {
-        for (text, expected) in
-            [("=1+1", "'=1+1"), ("-x", "'-x"), ("@a", "'@a"), ("\ta", "'\ta"), ("a=1", "a=1"), ("", "")]
-        {
-            assert_eq!(no_formula(text.to_owned()), expected);
+    fn no_text_begins_as_a_formula_does_and_each_can_be_had_back() {
+        for (text, expected) in [
+            ("=1+1", "'=1+1"),
+            ("+1", "'+1"),
+            ("-x", "'-x"),
+            ("@a", "'@a"),
+            ("\ta", "'\ta"),
+            ("\ra", "'\ra"),
+            ("\na", "'\na"),
+            ("＝1+1", "'＝1+1"),
+            ("'=1", "''=1"),
+            ("'quoted'", "''quoted'"),
+            ("a=1", "a=1"),
+            ("", ""),
+        ] {
+            let written = no_formula(text.to_owned());
+            assert_eq!(written, expected);
+            assert_eq!(written.strip_prefix(MARK).unwrap_or(&written), text);
         }
     }
 }
