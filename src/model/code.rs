@@ -122,3 +122,26 @@ impl fmt::Display for Code {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_has_each_code_with_its_remedy_in_their_order_and_no_other() {
+        let manual = include_str!("../../docs/OPERATING.md");
+        let (_, section) =
+            manual.split_once("## Every code and its remedy").expect("the manual has the section");
+        let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+        let rows: Vec<(&str, &str)> = section
+            .lines()
+            .filter_map(|line| {
+                let cells: Vec<&str> = line.strip_prefix("| `")?.strip_suffix(" |")?.split(" | ").collect();
+                assert_eq!(cells.len(), 4, "{line}");
+                Some((cells[0].trim_end_matches('`'), cells[3]))
+            })
+            .collect();
+        let codes: Vec<(&str, &str)> = Code::ALL.iter().map(|code| (code.as_str(), code.remedy())).collect();
+        assert_eq!(rows, codes);
+    }
+}
