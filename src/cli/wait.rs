@@ -47,7 +47,7 @@ pub struct Arguments {
     /// Not longer than this: 30s, 10m
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
-    /// One JSON object for each, as `show --json` has it
+    /// One JSON object for each, as `list --json` has it
     #[arg(long)]
     json: bool,
 }

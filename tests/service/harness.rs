@@ -168,6 +168,20 @@ impl Bench {
         tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("{name} does not get there"))
     }
 
+    /// The same of a job by its number.
+    pub async fn record_when_of(&self, job: i64, is: impl Fn(&Record) -> bool) -> Record {
+        let found = async {
+            loop {
+                let record = self.records().await.into_iter().find(|record| record.id.0 == job);
+                if let Some(record) = record.filter(&is) {
+                    return record;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("job {job} does not get there"))
+    }
+
     /// Asserts what every run must leave: each stored row names one File, of exactly its bytes, that is its own unless it says
     /// whose it shares; and no File is without row.
     pub async fn assert_ledger_is_the_truth(&self) {

@@ -13,6 +13,7 @@ mod harness;
 mod log_lines;
 mod lost_answers;
 mod manners;
+mod records;
 mod reload;
 mod restart;
 mod servers;

@@ -11,6 +11,7 @@ use upspool::model::job::State;
 use upspool_emulator::{Action, Calls, Operation, Point};
 
 use crate::harness::{Bench, PATIENCE, noise};
+use crate::records::{Contract, Met};
 use crate::status_page::{address, get};
 
 const MIB: usize = 1024 * 1024;
@@ -144,6 +145,7 @@ async fn a_file_that_cannot_be_read_is_named_with_its_job_and_is_no_reason_to_re
     let (_, said) = hanging.ask(&["status", "--json"]).await;
     let live: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(live["live"]["stuck"][0]["at"], "hashing the file", "{said}");
+    Contract::read().check("status", &live, &mut Met::default());
     // Another file goes its way meanwhile.
     hanging.bench.drop_file("other.bin", &noise(1000, 2));
     service.wait_stored(1).await;
