@@ -10,6 +10,7 @@ mod examine;
 mod files;
 mod finish;
 mod harness;
+mod hostile_names;
 mod log_lines;
 mod lost_answers;
 mod manners;
