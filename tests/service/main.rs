@@ -7,6 +7,7 @@ mod bad_input;
 mod clocks;
 mod commands;
 mod examine;
+mod exit_codes;
 mod files;
 mod finish;
 mod harness;
