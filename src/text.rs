@@ -35,6 +35,17 @@ pub fn shown_bytes(bytes: &[u8]) -> String {
     text
 }
 
+/// A name as it is typed in a shell, in words for people: between quotes where it needs them.
+pub fn typed(name: &str) -> String {
+    let plain = |one: char| one.is_alphanumeric() || matches!(one, '_' | '-' | '.' | '/');
+    let name = shown_bytes(name.as_bytes());
+    if !name.is_empty() && name.chars().all(plain) {
+        name
+    } else {
+        format!("'{}'", name.replace('\'', "'\\''"))
+    }
+}
+
 /// Characters that turn the direction of a line, break it, or cannot be seen, without being control characters.
 pub fn is_invisible(character: char) -> bool {
     matches!(character,
@@ -189,6 +200,20 @@ mod tests {
             ("\u{61c}a\u{e0041}".as_bytes(), "\\xd8\\x9ca\\xf3\\xa0\\x81\\x81"),
         ] {
             assert_eq!(shown(Path::new(OsStr::from_bytes(name))), expected);
+        }
+    }
+
+    #[test]
+    fn a_name_in_a_command_has_quotes_where_a_shell_needs_them() {
+        for (name, expected) in [
+            ("batch", "batch"),
+            ("報告/a-b_c.d", "報告/a-b_c.d"),
+            ("two words", "'two words'"),
+            ("it's", "'it'\\''s'"),
+            ("$(x)", "'$(x)'"),
+            ("", "''"),
+        ] {
+            assert_eq!(typed(name), expected);
         }
     }
 

@@ -10,7 +10,7 @@ use super::table::{Cell, Column, Table};
 use crate::engine::live::{Live, LiveChanging, LiveFolder, LiveJob};
 use crate::model::job::State;
 use crate::record::FolderJson;
-use crate::text::{count, duration, shown_bytes, size};
+use crate::text::{count, duration, shown_bytes, size, typed};
 
 /// Rows of a folder's tables at most; the others are counted.
 const ROWS: usize = 10;
@@ -118,7 +118,7 @@ impl Page<'_> {
         }
         if folder.paused {
             let why = folder.paused_why.as_deref().map_or_else(String::new, |why| format!(" {}", plain(why)));
-            let remedy = format!("{why}; `upspool resume --folder {}` goes on", plain(&folder.name));
+            let remedy = format!("{why}; `upspool resume --folder {}` goes on", typed(&folder.name));
             self.text(&Text::styled(Style::Yellow, "paused").and(remedy), 2);
         }
         self.counts(folder);

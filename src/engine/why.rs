@@ -20,7 +20,7 @@ use crate::model::time::Now;
 use crate::model::why::{Answer, Evidence, Lies, Row, Settling, Wait, Watched, answer};
 use crate::record::SCHEMA;
 use crate::store::{FinishState, Record, RecordError, Store, StoreError};
-use crate::text::{count, duration, rfc3339, shown, shown_bytes};
+use crate::text::{count, duration, rfc3339, shown, shown_bytes, typed};
 use crate::watch::kind::FolderKind;
 use crate::watch::{Considered, FolderSpec, consider, look};
 
@@ -480,8 +480,12 @@ fn waits(why: Why, row: &Row, record: Option<&Record>) -> Why {
         }
         Wait::Paused(_) => {
             let paused = record.map(|record| record.folder_name.clone()).unwrap_or_default();
-            let remedy = Some(format!("upspool resume --folder {paused}"));
-            say("paused", format!("its folder {paused} is paused"), Why { remedy, ..why })
+            let remedy = Some(format!("upspool resume --folder {}", typed(&paused)));
+            say(
+                "paused",
+                format!("its folder {} is paused", shown_bytes(paused.as_bytes())),
+                Why { remedy, ..why },
+            )
         }
         Wait::Held { scope, reason, until } => {
             let message =

@@ -13,7 +13,7 @@ use crate::model::settle::FolderKey;
 use crate::model::time::Now;
 use crate::model::watchdog::Await;
 use crate::store::Write;
-use crate::text::size;
+use crate::text::{size, typed};
 use crate::watch::Scanned;
 
 /// With `existing = "auto"` a folder that holds more than this when it is first watched begins paused.
@@ -47,7 +47,7 @@ impl Intake {
                     folder = folder.name,
                     bytes = scanned.bytes,
                     "begins paused: {why}; `upspool resume --folder {}` uploads them",
-                    folder.name
+                    typed(&folder.name)
                 );
                 self.parts.writer.send(Write::Pause { folder: folder.id, why: Some(why) });
             } else {
