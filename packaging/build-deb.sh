@@ -16,7 +16,7 @@ cp systemd/upspool.service "$stage/units/"
 cp systemd/upspool.sysusers.conf "$stage/upspool.conf"
 # From the same source as --help.
 "$program" man --dir "$stage/man"
-gzip -9n "$stage"/man/*.1
+gzip -9n "$stage"/man/man?/*
 "$program" completions bash >"$stage/completions/upspool"
 "$program" completions zsh >"$stage/completions/_upspool"
 "$program" completions fish >"$stage/completions/upspool.fish"

@@ -64,7 +64,7 @@ const KEPT: &[(&str, &[&str])] = &[
     ("globset::", &["watch", "config"]),
     ("clap::", &["cli", "main"]),
     ("clap_complete::", &["cli"]),
-    ("clap_mangen::", &["cli"]),
+    ("roff::", &["cli"]),
     ("csv::", &["cli"]),
     ("sd_notify::", &["daemon"]),
     ("clock_gettime", &["clock"]),

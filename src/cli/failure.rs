@@ -34,7 +34,9 @@ pub(super) const NO_SERVICE: u8 = 3;
 /// `EX_TEMPFAIL`.
 pub(super) const TRY_LATER: u8 = 75;
 /// `EX_CONFIG`.
-const CONFIG: u8 = 78;
+pub(super) const CONFIG: u8 = 78;
+/// What clap ends with.
+pub(super) const USAGE: u8 = 2;
 
 impl Failure {
     /// Says it on standard error and gives the exit code.

@@ -19,6 +19,7 @@ mod failure;
 mod follow;
 mod list;
 mod look;
+mod manual;
 mod moment;
 mod online;
 mod output;
@@ -119,7 +120,7 @@ pub enum Command {
     Rebuild(rebuild::Arguments),
     /// Print the completions of a shell
     Completions(packaging::Completions),
-    /// Print the manual page, or write all of them
+    /// Print a manual page, or write all of them
     Man(packaging::Manual),
 }
 

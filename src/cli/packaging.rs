@@ -1,13 +1,14 @@
 //! `completions` and `man`: for packages, made from the same source as `--help`.
 
+use std::fs;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
-use clap_mangen::Man;
 
 use super::Cli;
 use super::failure::Failure;
+use super::manual::pages;
 use super::output::Output;
 use crate::text::shown;
 
@@ -27,10 +28,14 @@ pub struct Completions {
 #[command(after_long_help = "\
 Examples:
   upspool man | man -l -                    the page of the program
-  upspool man --dir /usr/share/man/man1     that, and one for each command")]
+  upspool man upspool.toml | man -l -       the page of the configuration file
+  upspool man retry | man -l -              the page of a command
+  upspool man --dir /usr/local/share/man    all of them")]
 pub struct Manual {
-    /// Write upspool.1 and a page for each command into this directory
-    #[arg(long, value_name = "DIR")]
+    /// A command, or upspool.toml [default: the program]
+    page: Option<String>,
+    /// Write all pages into man1 and man5 of this directory
+    #[arg(long, value_name = "DIR", conflicts_with = "page")]
     dir: Option<PathBuf>,
 }
 
@@ -41,16 +46,25 @@ pub(super) fn completions(arguments: &Completions) -> Result<u8, Failure> {
 }
 
 pub(super) fn manual(arguments: &Manual) -> Result<u8, Failure> {
-    match &arguments.dir {
-        Some(dir) => clap_mangen::generate_to(Cli::command(), dir)
-            .map(|()| 0)
-            .map_err(|error| Failure::said(format!("{}: {error}", shown(dir)))),
-        None => {
-            let mut text = Vec::new();
-            Man::new(Cli::command()).render(&mut text).map_err(|error| Failure::said(error.to_string()))?;
-            print(&text)
+    let pages = pages(Cli::command());
+    if let Some(dir) = &arguments.dir {
+        for page in pages {
+            let path = dir.join(page.path());
+            let parent = path.parent().unwrap_or(dir);
+            fs::create_dir_all(parent)
+                .and_then(|()| fs::write(&path, page.text))
+                .map_err(|error| Failure::said(format!("{}: {error}", shown(&path))))?;
         }
+        return Ok(0);
     }
+    let asked = arguments.page.as_deref().unwrap_or("upspool");
+    let page = pages.iter().find(|page| page.name.strip_prefix("upspool-").unwrap_or(&page.name) == asked);
+    let page = page.ok_or_else(|| {
+        Failure::said(format!(
+            "there is no page {asked}; say a command, upspool.toml, or nothing for the program's"
+        ))
+    })?;
+    print(page.text.as_bytes())
 }
 
 fn print(text: &[u8]) -> Result<u8, Failure> {
@@ -67,13 +81,19 @@ mod tests {
     #[test]
     fn every_command_has_a_page_and_every_shell_its_completions() {
         let dir = tempfile::tempdir().unwrap();
-        manual(&Manual { dir: Some(dir.path().to_owned()) }).unwrap();
+        manual(&Manual { page: None, dir: Some(dir.path().join("man")) }).unwrap();
+        let read = |page: &str| fs::read_to_string(dir.path().join("man").join(page)).unwrap();
         for command in Cli::command().get_subcommands() {
-            let page = std::fs::read_to_string(dir.path().join(format!("upspool-{}.1", command.get_name())))
-                .unwrap();
-            assert!(page.contains(".TH") && page.contains("SYNOPSIS"), "{page}");
+            let page = read(&format!("man1/upspool-{}.1", command.get_name()));
+            for part in [".TH", "SYNOPSIS", "OPTIONS", "EXIT STATUS", "EXAMPLES", "SEE ALSO"] {
+                assert!(page.contains(part), "{part}: {page}");
+            }
         }
-        assert!(std::fs::read_to_string(dir.path().join("upspool.1")).unwrap().contains("resolve"));
+        let program = read("man1/upspool.1");
+        for part in ["upspool\\-resolve", "ENVIRONMENT", "FILES", "\\fB75\\fR"] {
+            assert!(program.contains(part), "{part}: {program}");
+        }
+        assert!(read("man5/upspool.toml.5").contains(".TH upspool.toml 5"));
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "upspool", &mut text);
@@ -82,8 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_there_is_named() {
-        let missing = manual(&Manual { dir: Some("/nonexistent".into()) }).unwrap_err();
-        assert!(matches!(&missing, Failure::Said(words) if words.contains("/nonexistent")));
+    fn a_place_that_cannot_be_written_and_a_page_that_there_is_not_are_named() {
+        let words = |arguments: Manual| match manual(&arguments).unwrap_err() {
+            Failure::Said(words) => words,
+            other => panic!("{other:?}"),
+        };
+        let missing = words(Manual { page: None, dir: Some("/dev/null".into()) });
+        assert!(missing.starts_with("/dev/null/man1/upspool.1: "), "{missing}");
+        assert!(words(Manual { page: Some("lost".into()), dir: None }).contains("no page lost"));
     }
 }
