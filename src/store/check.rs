@@ -141,21 +141,24 @@ async fn pages(connection: &mut SqliteConnection, sql: &'static str) -> sqlx::Re
     Ok(Some(said).filter(|said| said != "ok"))
 }
 
-/// Refuses a database that has less than was committed to it.
+/// Refuses a database that has less than was committed to it, and one of which nobody can tell.
 pub(super) async fn is_up_to_date(
     connection: &mut SqliteConnection,
     path: &Path,
     said: Option<&Testimony>,
 ) -> Result<()> {
-    let Some(said) = said else { return Ok(()) };
     let last: i64 = sqlx::query_scalar("-- last_commit\nSELECT last FROM batches WHERE one = 1")
         .fetch_one(connection)
         .await
         .map_err(|error| StoreError::opening(path, &error))?;
-    if last < said.last {
-        return Err(StoreError::Behind { path: path.to_owned(), missing: said.last - last });
+    match said {
+        Some(said) if last < said.last => {
+            Err(StoreError::Behind { path: path.to_owned(), missing: said.last - last })
+        }
+        // The first start was cut off before it made the witness: nothing was committed by then.
+        None if last > 0 => Err(StoreError::Alone { path: path.to_owned() }),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]

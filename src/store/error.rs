@@ -59,6 +59,11 @@ pub enum StoreError {
         /// Commits that are missing.
         missing: i64,
     },
+    /// What lies beside it to say how far it got is not there: it may be any old copy.
+    Alone {
+        /// The database.
+        path: PathBuf,
+    },
     /// It cannot be created or written.
     Unwritable {
         /// The file or directory.
@@ -114,9 +119,10 @@ impl StoreError {
     pub fn code(&self) -> Option<Code> {
         match self {
             StoreError::Locked { .. } => Some(Code::StoreLocked),
-            StoreError::Corrupt { .. } | StoreError::Gone { .. } | StoreError::Behind { .. } => {
-                Some(Code::StoreCorrupt)
-            }
+            StoreError::Corrupt { .. }
+            | StoreError::Gone { .. }
+            | StoreError::Behind { .. }
+            | StoreError::Alone { .. } => Some(Code::StoreCorrupt),
             StoreError::Broken { code, .. } => Some(*code),
             StoreError::Newer { .. }
             | StoreError::Older { .. }
@@ -181,6 +187,12 @@ impl fmt::Display for StoreError {
                 f,
                 "{} misses the last {missing} commits that were made (its -wal file was lost, or it is an old copy): \
                  put the right one back; else {}",
+                path.display(),
+                Code::StoreCorrupt.remedy()
+            ),
+            StoreError::Alone { path } => write!(
+                f,
+                "{0} has no {0}.witness beside it, so nobody can tell whether it is the newest copy: put that back; else {1}",
                 path.display(),
                 Code::StoreCorrupt.remedy()
             ),

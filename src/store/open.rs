@@ -94,7 +94,7 @@ impl Store {
     /// Opens the store for a command: reads, and inserts requests. Works beside a service and without one.
     ///
     /// # Errors
-    /// `NoStore`, `Newer`, `Older`, `Corrupt`, `Gone`, `Behind`, `Unwritable` (here: not readable) or `Broken`.
+    /// `NoStore`, `Newer`, `Older`, `Corrupt`, `Gone`, `Behind`, `Alone`, `Unwritable` (here: not readable) or `Broken`.
     pub async fn open_for_asking(state_dir: &Path) -> Result<Store> {
         match Store::open_for_asking_once(state_dir).await {
             Err(StoreError::Corrupt { path, message }) => Err(match check::unreadable(&path) {
@@ -108,10 +108,10 @@ impl Store {
     async fn open_for_asking_once(state_dir: &Path) -> Result<Store> {
         let path = state_dir.join(DATABASE);
         // Before the database: a service that runs commits first and testifies then.
-        let said = match witness::read(state_dir) {
+        let (said, is_hidden) = match witness::read(state_dir) {
             // Whoever may look at the database alone has to believe it.
-            Err(StoreError::Unwritable { .. }) => None,
-            other => other?,
+            Err(StoreError::Unwritable { .. }) => (None, true),
+            other => (other?, false),
         };
         match aside::presence(state_dir, said.as_ref())? {
             Presence::Database => {}
@@ -128,7 +128,10 @@ impl Store {
             None => return Err(StoreError::NoStore { path }),
         }
         let mut connection = read.connect().await.map_err(|error| StoreError::opening(&path, &error))?;
-        let up_to_date = check::is_up_to_date(&mut connection, &path, said.as_ref()).await;
+        let up_to_date = match is_hidden {
+            true => Ok(()),
+            false => check::is_up_to_date(&mut connection, &path, said.as_ref()).await,
+        };
         // Nothing was written; how the connection ends does not matter.
         connection.close().await.ok();
         up_to_date?;

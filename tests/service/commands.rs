@@ -165,7 +165,7 @@ async fn a_backup_is_a_database_of_its_own_and_can_take_the_place_of_the_store()
     assert!(code == 0 && said.contains("copied to"), "{said} {words}");
     assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o640);
     let (code, _, words) = ask(&bench, &["backup", copy.to_str().unwrap()]);
-    assert!(code == 1 && words.contains("something lies there already"), "{words}");
+    assert!(code == 1 && words.contains("lies there already; name another file"), "{words}");
     service.stop().await;
     let sql = "PRAGMA integrity_check; SELECT stage FROM jobs;";
     let output = std::process::Command::new("sqlite3").arg(&copy).arg(sql).output().unwrap();

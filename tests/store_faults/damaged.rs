@@ -228,8 +228,37 @@ async fn an_old_copy_put_in_place_is_not_the_ledger() {
     assert_eq!(kept, FILES as usize);
 }
 
+#[tokio::test]
+async fn a_backup_alone_on_a_new_machine_is_not_the_ledger_until_it_is_rebuilt() {
+    let bench = seeded().await;
+    let backup = bench.path("backup.db");
+    let (code, text) = bench.ask(&["backup", backup.to_str().unwrap()]).await;
+    assert_eq!(code, 0, "{text}");
+    bench.drop_file("b.bin", &noise(900, 5));
+    assert_eq!(bench.once(&[]).await.0, 0);
+    fs::remove_dir_all(bench.state_dir()).unwrap();
+    fs::create_dir(bench.state_dir()).unwrap();
+    fs::copy(&backup, bench.database()).unwrap();
+    let kept = is_refused_until_rebuilt(&bench, "a backup", "has no ").await;
+    assert_eq!(kept, FILES as usize);
+}
+
+#[tokio::test]
+async fn a_whole_state_directory_that_is_copied_is_the_ledger() {
+    let bench = seeded().await;
+    let (kept, files) = (bench.path("kept"), bench.emulator.files().len());
+    fs::rename(bench.state_dir(), &kept).unwrap();
+    copy(&kept, &bench.state_dir());
+    assert_eq!(bench.once(&[]).await.0, 0);
+    assert_eq!(bench.emulator.files().len(), files);
+}
+
 /// A whole database that lacks commits stays where it is until it is rebuilt: what it lacks may be put back.
 async fn is_refused_and_rebuilt_as_older(bench: &Bench, what: &str) -> usize {
+    is_refused_until_rebuilt(bench, what, "misses the last ").await
+}
+
+async fn is_refused_until_rebuilt(bench: &Bench, what: &str, why: &str) -> usize {
     // What was being completed by an older ledger is asked for again: no File comes of that which was not coming anyway.
     bench.emulator.set_variants(Variants { second_complete: Outcome::Upload, ..Variants::default() });
     let seen = || {
@@ -240,10 +269,10 @@ async fn is_refused_and_rebuilt_as_older(bench: &Bench, what: &str) -> usize {
     for _ in 0..2 {
         let (code, text) = bench.ask(&["run", "--once"]).await;
         assert_eq!(code, 78, "{what}: {text}");
-        assert!(text.contains("misses the last ") && text.contains("`upspool rebuild`"), "{what}: {text}");
+        assert!(text.contains(why) && text.contains("`upspool rebuild`"), "{what}: {text}");
     }
     let (code, text) = bench.ask(&["list"]).await;
-    assert!(code == 1 && text.contains("misses the last "), "{what}: {text}");
+    assert!(code == 1 && text.contains(why), "{what}: {text}");
     assert!(set_aside(bench).is_empty(), "{what}");
     let (code, text) = bench.ask(&["rebuild"]).await;
     assert_eq!(code, 0, "{what}: {text}");
