@@ -14,12 +14,13 @@ mod receipt;
 mod tests;
 mod transfer;
 
+use std::ffi::OsStr;
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, fsync, mkdirat, openat};
+use rustix::fs::{Mode, OFlags, fchmod, fstat, fsync, mkdirat, openat};
 use rustix::io::Errno;
 
 use crate::beneath::{self, Links};
@@ -164,7 +165,9 @@ impl Destination {
             at = match openat(&at, name, flags, Mode::empty()) {
                 Err(Errno::NOENT) if make => {
                     match mkdirat(&at, name, Mode::from_raw_mode(0o777)) {
-                        Ok(()) | Err(Errno::EXIST) => {}
+                        // Not every file system has modes.
+                        Ok(()) => drop(share(&at, name)),
+                        Err(Errno::EXIST) => {}
                         Err(errno) => return Err(said("making the target directory")(errno)),
                     }
                     openat(&at, name, flags, Mode::empty())
@@ -176,6 +179,16 @@ impl Destination {
         }
         Ok(Destination { directory: at, path })
     }
+}
+
+/// Gives a directory that was just made the rights of the one that it lies in: whoever may look there may look here, although
+/// the service's umask keeps all that it makes to itself.
+fn share(parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = openat(parent, name, flags, Mode::empty())?;
+    let (wanted, has) = (fstat(parent)?.st_mode & 0o777, fstat(&made)?.st_mode & 0o7777);
+    // Where nothing is to be changed nothing is, since that could take the bit away by which groups are handed on.
+    if has & 0o777 == wanted { Ok(()) } else { fchmod(&made, Mode::from_raw_mode(has & 0o7000 | wanted)) }
 }
 
 /// Makes what was done to the names of a directory last.

@@ -259,6 +259,17 @@ fn a_target_that_became_a_link_leads_nowhere() {
 }
 
 /// A directory on another file system than the temporary one.
+#[test]
+fn directories_that_are_made_have_the_rights_of_the_one_that_they_lie_in() {
+    let ground = Ground::new();
+    fs::set_permissions(ground.root(), fs::Permissions::from_mode(0o2770)).unwrap();
+    let version = ground.sent("a/report.pdf", "text");
+    ground.put(&version, &Fate::Move(Place::InFolder("done".into()))).unwrap();
+    for made in ["done", "done/a"] {
+        assert_eq!(fs::metadata(ground.path(made)).unwrap().mode() & 0o7777, 0o2770, "{made}");
+    }
+}
+
 fn other_file_system() -> tempfile::TempDir {
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();
     let device = |path: &Path| fs::metadata(path).unwrap().dev();
