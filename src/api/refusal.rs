@@ -48,7 +48,7 @@ struct Said {
 }
 
 fn said(body: &[u8]) -> Said {
-    let body_text = || beginning(body, MESSAGE);
+    let body_text = || title(body).unwrap_or_else(|| beginning(body, MESSAGE));
     let Ok(Value::Object(envelope)) = serde_json::from_slice::<Value>(body) else {
         return Said { message: body_text(), ..Said::default() };
     };
@@ -72,6 +72,19 @@ fn said(body: &[u8]) -> Said {
     }
 }
 
+/// What a page of HTML is called: a proxy's own words, without its style sheet.
+fn title(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    // Of the same length, so that places in it are places in the text.
+    let lower = text.to_ascii_lowercase();
+    if !lower.trim_start().starts_with('<') {
+        return None;
+    }
+    let start = lower.find("<title>")? + "<title>".len();
+    let title = beginning(text[start..].split('<').next()?.as_bytes(), MESSAGE);
+    (!title.is_empty()).then(|| format!("a page of HTML: {title}"))
+}
+
 fn word(value: Option<&Value>) -> Option<String> {
     match value? {
         Value::String(word) if !word.is_empty() => Some(word.clone()),
@@ -89,6 +102,21 @@ fn redirect(facts: &Facts, headers: &HeaderMap) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_page_its_title_is_told_and_not_its_style() {
+        let squid = "<!DOCTYPE html PUBLIC \"-//W3C//DTD HTML 4.01//EN\">\n<html><head>\n<TITLE>ERROR: The requested\n\
+                     URL could not be retrieved</TITLE>\n<style>body { color: red; }</style></head></html>";
+        assert_eq!(
+            said(squid.as_bytes()).message,
+            "a page of HTML: ERROR: The requested URL could not be retrieved"
+        );
+        for plain in ["<p>no title</p>", "<title>", "<title></title>", "a <title>b</title>", "<title>\u{e9}"]
+        {
+            let message = said(plain.as_bytes()).message;
+            assert_eq!(message.starts_with("a page of HTML"), plain.ends_with('\u{e9}'), "{message}");
+        }
+    }
 
     fn words(kind: &str, code: &str, message: &str) -> Said {
         let word = |word: &str| (!word.is_empty()).then(|| word.to_owned());

@@ -82,7 +82,7 @@ codes! {
     /// 5xx.
     ServerError = "server-error", "nothing: it tries again; see the server's status page if it lasts";
     /// No connection, or it broke.
-    Network = "network", "check name resolution, route, proxy and firewall";
+    Network = "network", "check name resolution, route, proxy and firewall; a proxy that looks into TLS needs [api] ca_file";
     /// A body that nobody took.
     Stalled = "stalled", "check the link; [api] stall_timeout is how long it waits";
     /// An answer that is not the API's.
