@@ -159,7 +159,7 @@ impl Waiter<'_> {
                     return Ok(Some(Ended::Job(Box::new(record))));
                 }
             } else if !goes_on(&why)
-                && !["no-service", "paused", "folder-missing"].contains(&why.answer.as_str())
+                && !["no-service", "paused", "folder-missing", "unknown"].contains(&why.answer.as_str())
                 // A service that begins, or reads its configuration again, will say so itself in a moment.
                 && (why.source == "service" || Lock::holder(&self.state_dir).is_none())
             {

@@ -120,6 +120,7 @@ pub(super) fn goes_on(why: &Why) -> bool {
             | "no-file"
             | "no-such-file"
             | "folder-missing"
+            | "unknown"
             | "no-service"
             | "paused"
             | "failed"

@@ -153,8 +153,40 @@ impl Inquiry {
             (_, Some((_, seen))) => judged(place, &relative, seen, now),
             (_, None) => Settling::Unmet,
         };
-        let evidence = Evidence { watched: met.map(|met| met.watched), lies, row, settling };
-        Ok(self.told(place, path, record.as_ref(), &answer(evidence)))
+        let answer = answer(Evidence { watched: met.map(|met| met.watched), lies, row, settling });
+        Ok(match (&answer, &self.running) {
+            (Answer::NoService, Some(running)) => self.held_up(place, path, running).await,
+            _ => self.told(place, path, record.as_ref(), &answer),
+        })
+    }
+
+    /// Of a file that the running service knows nothing of, since its intake does not answer: that waits for a store
+    /// that cannot be written.
+    async fn held_up(&self, place: &Place, path: &Path, running: &Running) -> Why {
+        let (answer, live) = oneshot::channel();
+        let asked = async {
+            running.engine.send(Message::Inspect(answer)).await.ok()?;
+            live.await.ok()
+        };
+        let live = tokio::time::timeout(PATIENCE, asked).await.ok().flatten();
+        let hold = live.and_then(|live| live.holds.into_iter().find(|hold| hold.scope == "store"));
+        let busy = "the service has not taken it yet, and does not say why";
+        let message = hold.as_ref().map_or_else(
+            || busy.to_owned(),
+            |hold| format!("the service cannot take it: on hold for the store: {}", hold.message),
+        );
+        let word = if hold.is_some() { "held" } else { "busy" };
+        let blank =
+            Why { folder: Some(place.name.clone()), covered: true, ..self.blank(path, word, message) };
+        match hold {
+            Some(hold) => Why {
+                code: Some(hold.code),
+                remedy: Some(hold.remedy),
+                until: Some(hold.next_probe),
+                ..blank
+            },
+            None => Why { remedy: Some("`upspool status` says what does not go on".into()), ..blank },
+        }
     }
 
     /// The folder that covers a path, and the path below it: as it is written, or with the links of its directory followed.
@@ -273,6 +305,13 @@ impl Inquiry {
             | Answer::Directory
             | Answer::Other(_)
             | Answer::Nothing => Why { covered: false, ..blank },
+            Answer::Unknown(_) => Why {
+                remedy: Some(
+                    "let the service's user into the directories on its way, and see that the disk answers"
+                        .into(),
+                ),
+                ..blank
+            },
             Answer::NoService => Why {
                 remedy: Some("start the service: upspool run, or systemctl start upspool".into()),
                 ..blank

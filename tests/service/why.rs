@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::Value;
 use upspool_emulator::{Calls, Operation, Point, Reply};
 
-use crate::harness::{Bench, PATIENCE, noise};
+use crate::harness::{Bench, PATIENCE, Service, as_a_user, noise};
 
 /// The answer to `why`, with its exit code.
 fn why(bench: &Bench, path: &Path) -> (i32, Value) {
@@ -204,4 +205,20 @@ async fn what_has_ended_is_said_with_its_code_and_what_to_do() {
     assert_eq!(said["code"], "folder-missing");
     assert_why(&skipping, "old.txt", "skipped", 1);
     service.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_service_may_not_look_at_does_not_go_on_by_itself() {
+    let bench = Bench::new().await;
+    let path = bench.drop_file("closed/a.bin", &noise(1000, 1));
+    let mode = |mode| std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(path.parent().unwrap(), mode(0o000)).unwrap();
+    let service = Service::spawn(as_a_user(&bench, &["run"]));
+    service.wait_event("ready").await;
+    let asked = as_a_user(&bench, &["why", path.to_str().unwrap(), "--json"]).output().unwrap();
+    let said: Value = serde_json::from_slice(&asked.stdout).unwrap();
+    assert_eq!((said["answer"].as_str(), asked.status.code()), (Some("unknown"), Some(1)), "{said}");
+    assert!(said["message"].as_str().unwrap().contains("Permission denied"), "{said}");
+    assert!(said["remedy"].as_str().unwrap().contains("the directories on its way"), "{said}");
+    assert_eq!(service.stop().await.0.code(), Some(0));
 }

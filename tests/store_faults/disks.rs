@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use upspool_emulator::variants::Outcome;
 use upspool_emulator::{Operation, Variants};
 
-use crate::harness::{Bench, noise};
+use crate::harness::{Bench, PATIENCE, noise};
 use crate::ledger::hold_of;
 use crate::mount::{Mount, free};
 
@@ -25,16 +25,29 @@ async fn is_filled_and_emptied(bench: Bench, mount: Mount) {
     let files = bench.emulator.files().len();
     let (code, text) = bench.ask(&["list", "--limit", "3"]).await;
     assert_eq!(code, 0, "it can still be read: {text}");
+    let waiting = bench.path("drop").join("late.bin");
+    bench.drop_file("late.bin", &noise(700, 98));
+    let held_up = async {
+        loop {
+            let (code, text) = bench.ask(&["why", waiting.to_str().unwrap()]).await;
+            assert_eq!(code, 0, "it goes on by itself: {text}");
+            if text.contains("on hold for the store") {
+                return text;
+            }
+        }
+    };
+    let text = tokio::time::timeout(PATIENCE, held_up).await.unwrap();
+    assert!(text.contains(remedy), "{text}");
     std::fs::remove_file(ballast).unwrap();
-    service.wait_stored(201).await;
+    service.wait_stored(202).await;
     service.wait_event("resumed").await;
-    assert!(files < 201);
+    assert!(files < 202);
     assert_eq!(service.count("write-refused"), 0, "{}", service.raw_log());
     assert_eq!(service.stop().await.0.code(), Some(0));
-    assert_eq!(bench.emulator.files().len(), 201);
+    assert_eq!(bench.emulator.files().len(), 202);
     bench.assert_whole().await;
     assert_eq!(bench.once(&[]).await.0, 0);
-    assert_eq!(bench.emulator.files().len(), 201, "nothing is sent twice");
+    assert_eq!(bench.emulator.files().len(), 202, "nothing is sent twice");
 }
 
 #[tokio::test]
