@@ -140,4 +140,24 @@ mod tests {
         assert_eq!((ended.kind(), read.as_slice()), (io::ErrorKind::TimedOut, &b"half a quest"[..]));
         assert!(connection.write_all(b"too late").await.is_err());
     }
+
+    #[tokio::test]
+    async fn who_asks_by_drips_keeps_his_place_no_longer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("live.sock");
+        let life = Duration::from_millis(50);
+        let mut bounded = Bounded { life, ..Bounded::new(UnixListener::bind(&path).unwrap()) };
+        let mut slow = UnixStream::connect(&path).await.unwrap();
+        let (mut connection, _) = bounded.accept().await;
+        // Something comes each time that it is waited for: what counts is not when the last byte came.
+        let ended = tokio::time::timeout(Duration::from_secs(60), async {
+            loop {
+                slow.write_all(b"G").await.unwrap();
+                if let Err(error) = connection.read_u8().await {
+                    return error.kind();
+                }
+            }
+        });
+        assert_eq!(ended.await.unwrap(), io::ErrorKind::TimedOut);
+    }
 }

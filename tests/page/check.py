@@ -1,5 +1,5 @@
 """Serves the page as the service does, with made up records in place of the service's, and looks at it with Chromium; then
-the page and the metrics of the service itself."""
+the page and the metrics of the service itself with ten thousand files, and the alert rules that are made for them."""
 
 import http.server
 import json
@@ -21,6 +21,8 @@ WEB = (ROOT / "src/status/web.rs").read_text()
 POLICY = re.sub(r"\\\n\s*", "", re.search(r'const POLICY: &str = "(.*?)";', WEB, re.S).group(1))
 STATES = ["queued", "uploading", "completing", "stored", "failed", "unresolved", "skipped", "cancelled", "gone"]
 GIB = 1 << 30
+# Files of the service that is looked at itself.
+MANY = 10_000
 NOW = time.time()
 
 
@@ -127,9 +129,11 @@ def many():
 
 def codes():
     text = (ROOT / "src/model/code.rs").read_text()
-    return dict(re.findall(r'^\s+\w+ = "([a-z-]+)", "(.*)";$', text, re.M))
+    found = re.findall(r'^\s+\w+ = "([a-z-]+)", "(.*)";$', text, re.M)
+    return {code: remedy.replace('\\"', '"') for code, remedy in found}
 
 
+DARK = ["--blink-settings=preferredColorScheme=0"]
 ESCAPED = ["\\xe2\\x80\\xaegpj.exe", "a\\x0ab\\x09c\\x00\\x1b[31m.pdf", "back\\\\slash", "&lt;img src=x onerror="]
 # Name: the world, the width, extra flags, what the page has to say and what it may not.
 CASES = {
@@ -143,9 +147,14 @@ CASES = {
     "many": (many(), 1200, [], ["9,950 stored", "the last 50"], []),
     # This one is the picture in the README, docs/page.png.
     "readme": (busy(), 1000, [], ["✓ running"], []),
-    "dark": (busy(), 1200, ["--blink-settings=preferredColorScheme=0"], ["✓ running"], []),
+    "dark": (busy(), 1200, DARK, ["✓ running"], []),
+    "dark-hold": (hold(), 1200, DARK, ["! on hold"], []),
+    "dark-failed": (failures(), 1200, DARK, ["✗ failed"], []),
     "narrow": (busy(), 390, [], ["✓ running"], []),
+    "narrow-hold": (hold(), 390, [], ["! on hold"], []),
+    "narrow-failed": (failures(), 390, [], ["✗ failed"], []),
     "narrow-hostile": (hostile(), 390, [], ESCAPED, []),
+    "narrowest": (busy(), 320, DARK, ["✓ running"], []),
     "stopping": (world(live=dict(stopping=True)), 1200, [], ["■ stopping"], []),
     "silent": (None, 1200, [], ["✗ not answering", "the engine: reading the store for 31 s"], []),
     "token": ("token", 1200, [], ["? asks for a token", 'id="token"'], []),
@@ -206,8 +215,11 @@ def real_service(pictures):
     """The service itself, whose server does not answer: its page, and its metrics by Prometheus's own check."""
     room = pathlib.Path(tempfile.mkdtemp(prefix="upspool-page-service-"))
     (room / "drop").mkdir()
-    (room / "drop" / "<b>one.pdf").write_bytes(b"one")
-    (room / "drop" / "empty.pdf").write_bytes(b"")
+    (room / "drop" / "<b>empty.pdf").write_bytes(b"")
+    for number in range(MANY):
+        path = room / "drop" / f"{number // 100:02}" / f"report {number:05}.pdf"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"one of many")
     (room / "key").write_text("sk-none")
     (room / "key").chmod(0o600)
     (room / "upspool.toml").write_text(f"""
@@ -224,6 +236,7 @@ listen = "127.0.0.1:0"
 path = "{room}/drop"
 purpose = "user_data"
 settle = "100ms"
+existing = "upload"
 """)
     program = ROOT / "target/debug/upspool"
     service = subprocess.Popen([program, "--config", room / "upspool.toml", "run"], stderr=subprocess.PIPE, text=True)
@@ -236,20 +249,38 @@ settle = "100ms"
             url = said["listen"] if said["event"] == "status-page" else url
             if url and {"failed", "hold"} <= events:
                 break
+        # Nobody needs the rest, but a pipe that is full would hold the service up.
+        threading.Thread(target=service.stderr.read).start()
+        queued = f'upspool_jobs{{folder="drop",state="queued"}} {MANY}\n'
+        deadline = time.monotonic() + 120
+        while queued not in (metrics := get(url + "metrics").decode()):
+            if time.monotonic() > deadline:
+                return [f"not all of {MANY} files are queued: " + " ".join(re.findall(r"upspool_jobs.*", metrics))]
+            time.sleep(0.2)
         dom, wrong = chromium(url, 1200, [], "--dump-dom")
-        says = ["! on hold", "network", "check name resolution", "&lt;b&gt;one.pdf", "1 failed", "put content into the file"]
+        says = [f"{MANY:,} queued", "! on hold", "network", "check name resolution", "&lt;b&gt;empty.pdf", "1 failed",
+                "put content into the file"]
         wrong += [f"does not say {text!r}" for text in says if text not in dom]
         chromium(url, 1200, [], f"--screenshot={pictures / 'service.png'}")
-        metrics = get(url + "metrics")
-        checked = subprocess.run(["promtool", "check", "metrics"], input=metrics, capture_output=True)
+        checked = subprocess.run(["promtool", "check", "metrics"], input=metrics, capture_output=True, text=True)
         if checked.returncode != 0 or checked.stderr.strip():
-            wrong.append("promtool: " + (checked.stdout + checked.stderr).decode())
-        wrong += [f"{name} is missing" for name in ["upspool_hold_active{", "upspool_jobs{"] if name not in metrics.decode()]
-        return wrong
+            wrong.append("promtool: " + checked.stdout + checked.stderr)
+        wrong += [f"{name} is missing" for name in ["upspool_hold_active{", "upspool_jobs{"] if name not in metrics]
+        return wrong + alerts(metrics)
     finally:
         service.terminate()
-        # It says what it does while it ends, and nobody else reads that.
-        service.communicate(timeout=60)
+        service.wait(60)
+
+
+def alerts(metrics):
+    """The rules of alerts, by Prometheus's own check and tests, and whether there are the metrics that they speak of."""
+    wrong = []
+    for what in (["check", "rules", "upspool.rules.yml"], ["test", "rules", "upspool.test.yml"]):
+        ended = subprocess.run(["promtool", *what], cwd=ROOT / "packaging/prometheus", capture_output=True, text=True)
+        wrong += [f"promtool {what[0]} rules: {ended.stdout}{ended.stderr}"] if ended.returncode else []
+    spoken = set(re.findall(r"\bupspool_\w+", (ROOT / "packaging/prometheus/upspool.rules.yml").read_text()))
+    told = set(re.findall(r"^# TYPE (\w+)", metrics, re.M))
+    return wrong + [f"the rules speak of {name}, which there is not" for name in sorted(spoken - told)]
 
 
 def main():

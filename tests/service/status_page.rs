@@ -163,6 +163,10 @@ async fn every_route_answers_what_it_says_and_nothing_lets_strangers_in() {
         ("POST /api/status", 405),
         ("OPTIONS /api/status", 405),
         ("DELETE /", 405),
+        ("PUT /api/jobs", 405),
+        ("PATCH /metrics", 405),
+        ("TRACE /", 405),
+        ("UPSPOOL /livez", 405),
         ("HEAD /", 200),
     ] {
         let head = format!("Host: {address}\r\nOrigin: http://evil.example\r\n");
@@ -381,6 +385,76 @@ async fn clients_that_do_not_go_on_hold_up_neither_the_service_nor_its_commands(
     drop(clients);
     assert_eq!(get(&address, "/livez").await.status, 200);
     assert_eq!(service.stop().await.0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn however_many_come_only_so_many_are_let_in() {
+    let bench = bench().await;
+    let service = bench.start();
+    let address = address(&service).await;
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", service.pid())).unwrap().count();
+    let before = open();
+    let clients: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    let let_in = async {
+        while open() < before + 32 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, let_in).await.unwrap();
+    // Whoever else would be let in is so by the time that one of them is answered.
+    let mut first = &clients[0];
+    write!(first, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    first.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut answer = [0; 12];
+    first.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let now = open();
+    // The store's readers come and go.
+    assert!(now <= before + 32 + 8, "{now} descriptors, and {before} before");
+    drop(clients);
+    assert_eq!(service.stop().await.0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_request_without_measure_is_refused_and_the_next_is_answered() {
+    let bench = bench().await;
+    let service = bench.start();
+    let address = address(&service).await;
+    let long = "61".repeat(40_000);
+    let many: String = (0..200).map(|number| format!("X-{number}: y\r\n")).collect();
+    for (line, more, status) in [
+        // The longest path that Linux has, and one that nobody has.
+        (format!("GET /api/why/{}", "61".repeat(4096)), String::new(), 200),
+        (format!("GET /api/why/{long}"), String::new(), 414),
+        (format!("GET /?{}", "a".repeat(70_000)), String::new(), 414),
+        ("GET /".to_owned(), many, 431),
+        ("GET /".to_owned(), format!("X: {}\r\n", "y".repeat(1_000_000)), 431),
+    ] {
+        let answer = ask(&address, &line, &format!("Host: {address}\r\n{more}")).await;
+        assert_eq!(answer.status, status, "{:.40} with {} bytes", line, line.len() + more.len());
+        assert_eq!(get(&address, "/livez").await.status, 200);
+    }
+    assert_eq!(service.stop().await.0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn every_metric_is_explained() {
+    let mut bench = bench().await;
+    bench.tables.push_str("[upload]\npart_size = \"1 MiB\"\n");
+    bench.drop_file("a.bin", &noise(3 * 1024 * 1024, 1));
+    let service = bench.start();
+    service.wait_stored(1).await;
+    let metrics = get(&address(&service).await, "/metrics").await;
+    let told = metrics.body.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let told: std::collections::BTreeSet<&str> = told.collect();
+    let document =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/OPERATING.md")).unwrap();
+    // The first column of the table.
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let rows = rows.flat_map(|names| names.split(['`', ',', ' '])).filter(|name| name.contains('_'));
+    let explained =
+        rows.filter(|name| name.starts_with("upspool_") || name.starts_with("process_")).collect();
+    assert_eq!(told, explained);
 }
 
 #[tokio::test]

@@ -78,6 +78,13 @@ function pieces(element, texts) {
   });
 }
 
+// Text in which what stands in backticks is to be typed.
+function coded(element, text) {
+  if (element.said === text) return;
+  element.said = text;
+  element.replaceChildren(...text.split("`").map((piece, index) => make(index % 2 ? "code" : "span", "", piece)));
+}
+
 // Keeps the element of each item, so that focus, selection and scrolling stay where they are.
 function list(parent, items, key, build) {
   const have = (parent.have ??= new Map()), seen = new Set();
@@ -133,7 +140,7 @@ function notices(live) {
     const parts = ["name", "", "remedy", "quiet"].map((className) => element.appendChild(make("p", className)));
     return { element, fill: (one) => {
       look(element, one.mild ? "mild" : "");
-      [one.what, one.why, one.remedy, one.more].forEach((text, index) => say(parts[index], text));
+      [one.what, one.why, one.remedy, one.more].forEach((text, index) => (index === 2 ? coded : say)(parts[index], text));
     } };
   });
 }
@@ -163,7 +170,7 @@ function folders(live, all) {
       const scan = watch?.last_scan ? `, last scan ${when(watch.last_scan)}` : watch ? ", no scan has ended yet" : "";
       say(how, word + (watch?.why ? ` (${shown(watch.why)})` : "") + scan);
       paused.hidden = !(folder.paused || watch?.paused);
-      say(paused, `‖ paused${folder.paused_why ? ": " + shown(folder.paused_why) : ""}; \`upspool resume\` goes on`);
+      coded(paused, `‖ paused${folder.paused_why ? ": " + shown(folder.paused_why).replaceAll("`", "'") : ""}; \`upspool resume\` goes on`);
       const states = Object.keys(STATES).filter((state) => folder.counts[state] > 0);
       say(sum, `${count(states.reduce((total, state) => total + folder.counts[state], 0), "job", "jobs")}${states.length ? ":" : ""}`);
       pieces(counts, states.map((state) => [`${STATES[state][0]} ${folder.counts[state].toLocaleString()} ${state}`, STATES[state][1]]));
@@ -243,10 +250,12 @@ function failures(jobs, codes) {
       const code = job.error?.code ?? "";
       say(path, shown(job.path));
       say(state, `${STATES[job.state][0]} ${job.state}`);
-      pieces(why, [[code, "mono"], shown(job.error?.message), job.error?.status && `HTTP ${job.error.status}`,
+      pieces(why, [[code, "mono"], shown(job.error?.message),
+        // Most messages begin with it.
+        job.error?.status && !job.error.message?.startsWith("HTTP ") && `HTTP ${job.error.status}`,
         [`job ${job.id}, ${shown(job.folder)}, found ${when(job.found_at)}`, "quiet"]]);
       remedy.hidden = !codes[code];
-      say(remedy, codes[code] ?? "");
+      coded(remedy, codes[code] ?? "");
     } };
   });
 }
