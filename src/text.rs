@@ -105,7 +105,8 @@ pub fn count(number: u64, one: &str, many: &str) -> String {
 
 /// A setting's time, in the words in which it can be written in the configuration.
 pub fn setting(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
+    // `1day` is understood too, but nobody writes it.
+    humantime::format_duration(duration).to_string().replace("days", "d").replace("day", "d")
 }
 
 /// How many columns of a terminal a text takes: two for each wide character, none for what joins the one before. Character
