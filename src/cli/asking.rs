@@ -1,7 +1,10 @@
-//! Leaves requests in the store and waits a moment for the service's answers.
+//! Leaves requests in the store, or in the spool beside it if this user may only read, and waits a moment for the service's
+//! answers.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,14 +18,15 @@ use super::target::Target;
 use crate::clock::Clock;
 use crate::model::job::{FolderId, JobId};
 use crate::status;
-use crate::store::{Lock, NewRequest, Store, StoreError};
+use crate::store::{self, Lock, NewRequest, SPOOL, Store, StoreError};
+use crate::text::shown;
 
-/// A service takes a request up within a second.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A service takes a request up within a second, if the machine lets it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 const POLL: Duration = Duration::from_millis(25);
 
-/// Requests that go into one transaction: the service's own writes wait for it.
+/// Requests that go into one transaction, or one file of the spool: the service's own writes wait for it.
 const TOGETHER: usize = 500;
 
 /// What came of requests, in the order in which they were made.
@@ -60,34 +64,100 @@ pub(super) async fn ask_patiently(
     requests: &[NewRequest],
     patience: Duration,
 ) -> Result<Answers, Failure> {
-    let mut ids = Vec::with_capacity(requests.len());
-    for chunk in requests.chunks(TOGETHER) {
-        match store.insert_requests(chunk, Clock::System.now().wall).await {
-            Ok(inserted) => ids.extend(inserted),
-            Err(StoreError::Unwritable { path, message }) => {
-                return Err(Failure::said(at::not_allowed("write", &path, &message)));
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let left = leave(state_dir, store, requests).await?;
     let running = is_running(state_dir).await;
-    let mut answers: BTreeMap<i64, Result<String, String>> = BTreeMap::new();
+    let mut answers = BTreeMap::new();
     let end = Clock::System.now().boot + patience;
-    while running && answers.len() < ids.len() && Clock::System.now().boot < end {
+    while running && answers.len() < left.len() && Clock::System.now().boot < end {
         sleep(POLL).await;
-        for id in &ids {
-            if answers.contains_key(id) {
+        for (place, one) in left.iter().enumerate() {
+            if answers.contains_key(&place) {
                 continue;
             }
-            let row = store.request(*id).await?;
-            match row.and_then(|row| Some((row.done?, row.answer?))) {
-                Some((done, answer)) => answers.insert(*id, if done { Ok(answer) } else { Err(answer) }),
+            match one.answer(state_dir, store).await? {
+                Some(answer) => answers.insert(place, answer),
                 // They are answered in order.
                 None => break,
             };
         }
     }
-    Ok(Answers { answers: ids.iter().map(|id| answers.remove(id)).collect(), running })
+    Ok(Answers { answers: (0..left.len()).map(|place| answers.remove(&place)).collect(), running })
+}
+
+/// Where a request was left.
+enum Left {
+    /// In the store.
+    Row(i64),
+    /// In the spool: in which file, and at which place of it.
+    Spooled { token: String, place: usize },
+}
+
+impl Left {
+    /// What came of it: done as asked, or why not; none: not answered yet.
+    async fn answer(
+        &self,
+        state_dir: &Path,
+        store: &Store,
+    ) -> Result<Option<Result<String, String>>, StoreError> {
+        let row = match self {
+            Left::Row(id) => store.request(*id).await?,
+            Left::Spooled { token, place } => {
+                // Looked at before the row: the file is taken away only when there is one.
+                let lies = store::is_left(state_dir, token);
+                let row = store.spooled_request(token, *place).await?;
+                if row.is_none() && !lies {
+                    return Ok(Some(Err("the service has not taken it, and its log says why".to_owned())));
+                }
+                row
+            }
+        };
+        let answer = row.and_then(|row| Some((row.done?, row.answer?)));
+        Ok(answer.map(|(done, answer)| if done { Ok(answer) } else { Err(answer) }))
+    }
+}
+
+/// Leaves all of them: as rows, or as files of the spool where this user may not write the store.
+async fn leave(state_dir: &Path, store: &Store, requests: &[NewRequest]) -> Result<Vec<Left>, Failure> {
+    let mut left = Vec::with_capacity(requests.len());
+    for chunk in requests.chunks(TOGETHER) {
+        match store.insert_requests(chunk, Clock::System.now().wall).await {
+            Ok(ids) => left.extend(ids.into_iter().map(Left::Row)),
+            Err(StoreError::Unwritable { path, message }) => {
+                match leave_in_spool(state_dir, &requests[left.len()..]) {
+                    Ok(spooled) => {
+                        left.extend(spooled);
+                        return Ok(left);
+                    }
+                    // The service has made none, so it is for the owner alone to ask.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        return Err(Failure::said(at::not_allowed("write", &path, &message)));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                        let spool = state_dir.join(SPOOL);
+                        return Err(Failure::said(at::not_allowed("write", &spool, &error.to_string())));
+                    }
+                    Err(error) => {
+                        let spool = shown(&state_dir.join(SPOOL));
+                        return Err(Failure::said(format!("cannot leave the request in {spool}: {error}")));
+                    }
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(left)
+}
+
+fn leave_in_spool(state_dir: &Path, requests: &[NewRequest]) -> io::Result<Vec<Left>> {
+    let (now, number) = (Clock::System.now().wall.0, RandomState::new().build_hasher().finish());
+    let mut left = Vec::with_capacity(requests.len());
+    for (index, chunk) in requests.chunks(TOGETHER).enumerate() {
+        // They are taken up in the order of their names: first the earlier command, and of one command the earlier file.
+        let token = format!("{now:013}-{index:06}-{number:016x}");
+        store::leave(state_dir, &token, chunk)?;
+        left.extend((0..chunk.len()).map(|place| Left::Spooled { token: token.clone(), place }));
+    }
+    Ok(left)
 }
 
 /// Whether a service works on this state directory.

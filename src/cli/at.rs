@@ -1,12 +1,13 @@
 //! Where a command looks: the configuration's state directory, or the one it was given.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Common;
 use super::failure::Failure;
-use crate::config::{self, Config, Faults, Overrides, Sources};
+use crate::config::{self, Config, Faults, Overrides, Place, Sources};
 use crate::store::{Store, StoreError};
 use crate::text::shown;
 
@@ -21,7 +22,16 @@ pub(super) fn state_dir(common: &Common) -> Result<PathBuf, Failure> {
 
 /// The configuration in force; `watch` is `--watch DIR --purpose P`.
 pub(super) fn configuration(common: &Common, watch: Option<(PathBuf, String)>) -> Result<Config, Failure> {
-    Ok(loader(common, watch)()?)
+    loader(common, watch)().map_err(|mut faults| {
+        for fault in &mut faults.0 {
+            if let Place::File(file) = &fault.place
+                && fs::File::open(file).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+            {
+                fault.remedy = who_may(file);
+            }
+        }
+        faults.into()
+    })
 }
 
 /// Reads the same again, whenever it is called.
@@ -46,20 +56,42 @@ pub(super) async fn store(state_dir: &Path) -> Result<Store, Failure> {
 
 /// That this user may not, and who may.
 pub(super) fn not_allowed(verb: &str, path: &Path, message: &str) -> String {
-    let owner = path.ancestors().find_map(|path| fs::metadata(path).ok()).map_or(0, |found| found.uid());
-    let who = name_of(owner).unwrap_or_else(|| format!("'#{owner}'"));
+    format!("this user cannot {verb} {} ({message}): {}", shown(path), who_may(path))
+}
+
+/// How to become one who may.
+fn who_may(path: &Path) -> String {
+    let found = path.ancestors().find_map(|path| fs::metadata(path).ok());
+    let as_owner = match found.as_ref().map_or(0, MetadataExt::uid) {
+        0 => "ask as root: sudo upspool …".to_owned(),
+        owner => {
+            let name = name_of("/etc/passwd", owner).unwrap_or_else(|| format!("'#{owner}'"));
+            format!("ask as the user of the service: sudo -u {name} upspool …")
+        }
+    };
+    let Some(group) = found.as_ref().and_then(helpful_group) else { return as_owner };
+    let me = rustix::process::geteuid().as_raw();
+    let me = name_of("/etc/passwd", me).unwrap_or_else(|| "NAME".to_owned());
     format!(
-        "this user cannot {verb} {} ({message}): ask as the user of the service: sudo -u {who} upspool …",
-        shown(path)
+        "members of the group {group} may: sudo usermod -aG {group} {me}, and log in again; or {as_owner}"
     )
 }
 
-/// The name of a user, where this machine itself knows it.
-fn name_of(uid: u32) -> Option<String> {
-    let users = fs::read_to_string("/etc/passwd").ok()?;
-    users.lines().find_map(|line| {
+/// The group that has more rights than this user, if it has any, can be joined, and was not joined yet.
+fn helpful_group(found: &fs::Metadata) -> Option<String> {
+    let (group, mine) = (found.gid(), rustix::process::getegid().as_raw());
+    let others = rustix::process::getgroups().unwrap_or_default();
+    let is_member = group == mine || others.iter().any(|one| one.as_raw() == group);
+    let helps = found.mode() & 0o070 != 0 && group != 0 && !is_member;
+    helps.then(|| name_of("/etc/group", group)).flatten()
+}
+
+/// The name of a user or a group, where this machine itself knows it: both files begin a line with `NAME:PASSWORD:ID:`.
+fn name_of(file: &str, id: u32) -> Option<String> {
+    let lines = fs::read_to_string(file).ok()?;
+    lines.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
     })
 }

@@ -43,6 +43,7 @@ use crate::accounts::{self, AccountError};
 use crate::api::{Client, Limiter};
 use crate::clock::{self, Clock};
 use crate::config::{self, Config};
+use crate::engine::asks::Asks;
 use crate::engine::finish::{self, Finisher};
 use crate::engine::intake::Existing;
 use crate::engine::operations::{DRAIN, Operations};
@@ -59,6 +60,9 @@ use crate::watch::ignore::PatternError;
 
 /// How long the last commit may take when the service ends.
 const LAST_COMMIT: Duration = Duration::from_secs(10);
+
+/// How long a start waits until what the group left is among the requests. Only a flood takes longer.
+const FIRST_ASKS: Duration = Duration::from_secs(5);
 
 /// How long PID 1 may take to hear that the service ends.
 const LAST_NOTICE: Duration = Duration::from_secs(1);
@@ -247,6 +251,12 @@ async fn serve(
         running: Some(Running { engine: sender.clone(), hints: hints.clone() }),
         looks: why::looks(),
     };
+    let mut tasks = Tasks::default();
+    let (asks, mut asked) =
+        Asks::new(&config.store.state_dir, store.clone(), writer.clone(), clock.clone(), &vitals);
+    tasks.spawn("asks of the group", asks.run());
+    // The engine takes up what was asked before it sends anything: a pause that was asked while no service ran is one.
+    let _ = tokio::time::timeout(FIRST_ASKS, asked.wait_for(|all| *all)).await;
     let board = Board::new(limits(config, &rows), seed());
     let caps = store.part_caps().await?;
     let engine = Engine::new(
@@ -265,13 +275,13 @@ async fn serve(
             folders: rows.iter().map(|row| (row.id, row.name.clone())).collect(),
             hints,
             finish,
+            asked,
             once: ended,
         },
         messages,
         sender.clone(),
     );
 
-    let mut tasks = Tasks::default();
     tasks.spawn("intake", intake.run());
     let views = status::Views::new(sender.clone(), vitals.clone(), inquiry, store.clone(), metrics);
     tasks.spawn("status socket", status::serve(socket, views.clone()));

@@ -6,13 +6,14 @@
 //! - `search`: looks for the File that an Upload may have become;
 //! - `intake`: files that were seen become jobs: settle, known or not, enqueue;
 //! - `finish`: what is done after a job has ended: its source moved or deleted, its receipt, a program;
-//! - `requests`: what commands ask for, from rows to events;
+//! - `requests`: what commands ask for, from rows to events; `asks`: from files of those who may not write rows, to rows;
 //! - `journal`: one line of the log for each thing that happened to a job;
 //! - `live`: what is true only now, for `status`; `rates`: how fast it goes; `metrics`: what was counted since the start;
 //! - `why`: why a file is not uploaded, from all that is known of it;
 //! - `vitals`: what everything that may hang waits for, for the watchdog;
 //! - `errands`: short tasks whose end somebody waits for.
 
+pub mod asks;
 mod errands;
 mod examine;
 pub mod finish;
@@ -128,6 +129,8 @@ pub struct Parts {
     pub hints: Hints,
     /// What is done after the end of jobs.
     pub finish: Finish,
+    /// Whether all that was left in the spool is a row by now; told as well when something has become one.
+    pub asked: Idle,
     /// Whether to end when nothing is left to do; then this is told of each job that ended.
     pub once: Option<mpsc::UnboundedSender<JobId>>,
 }
@@ -229,6 +232,10 @@ impl Engine {
                 _ = requests.tick(), if self.stopping.is_none() => {
                     self.show_neglected();
                     self.look_at_rates();
+                    self.take_requests().await;
+                }
+                // Else they wait for the tick with the others.
+                Ok(()) = self.parts.asked.changed(), if self.stopping.is_none() && self.nothing_asked => {
                     self.take_requests().await;
                 }
                 _ = moved.tick(), if self.parts.board.slots().0 > 0 => {

@@ -17,8 +17,12 @@ use crate::store::{
 };
 use crate::text::{count, shown};
 
-/// Requests taken up in one go; the rest has its turn half a second later.
+/// Requests that one commit goes before.
 const AT_ONCE: usize = 256;
+
+/// How long requests are taken up at one look, a commit more at most; the rest has its turn half a second later. Whoever
+/// asks without end must not keep the engine from what it is for.
+const TURN: Duration = Duration::from_millis(100);
 
 /// Among those who use the store.
 const READING: &str = "reading requests";
@@ -67,29 +71,38 @@ impl Engine {
             return;
         }
         self.here.at(Await::Store);
+        // Looked at before the rows: what was left in the spool is among them then.
+        let asked = *self.parts.asked.borrow();
         let (store, last) = (self.parts.store.clone(), self.last_request);
         let Some(rows) = self.read_soon(store.pending_requests(last)).await else { return };
-        let rows = at_once(rows);
-        self.nothing_asked = rows.is_empty();
-        // What the writer still holds of their jobs must be seen. Once for all of them: each is a sync of the disk.
-        if rows.is_empty() || !self.flush_soon().await {
-            return;
+        self.nothing_asked = asked && rows.is_empty();
+        let (mut rows, end) = (rows.as_slice(), self.parts.clock.now().boot + TURN);
+        while !rows.is_empty() && self.parts.clock.now().boot < end {
+            let (now, later) = rows.split_at(at_once(rows));
+            rows = later;
+            // What the writer still holds of their jobs must be seen. Once for all of them: each is a sync of the disk.
+            if !self.flush_soon().await || !self.take_all(now).await {
+                return;
+            }
         }
+    }
+
+    /// Takes these up, in order; false if the store cannot be read: the rest is taken up when it can.
+    async fn take_all(&mut self, rows: &[RequestRow]) -> bool {
         self.here.at(Await::Store);
         for row in rows {
-            let Some(taken) = self.take_apart(&row).await else { return };
-            if taken {
-                self.last_request = row.id;
-                continue;
-            }
-            match self.ask_of(&row).await {
-                Some(Ok(ask)) => self.apply(Event::Asked(Request { id: row.id, ask })),
-                Some(Err(text)) => self.answer(row.id, false, text),
-                // It is taken up when the store can be read again.
-                None => return,
+            match self.take_apart(row).await {
+                Some(true) => {}
+                Some(false) => match self.ask_of(row).await {
+                    Some(Ok(ask)) => self.apply(Event::Asked(Request { id: row.id, ask })),
+                    Some(Err(text)) => self.answer(row.id, false, text),
+                    None => return false,
+                },
+                None => return false,
             }
             self.last_request = row.id;
         }
+        true
     }
 
     /// What was read, if that went well and soon; else sending is on hold until it does.
@@ -391,11 +404,9 @@ fn resolution(argument: &str) -> Option<Resolution> {
     }
 }
 
-/// The first requests that can be taken together: of each job one, since the next depends on what came of it.
-fn at_once(rows: Vec<RequestRow>) -> Vec<RequestRow> {
+/// How many of the first requests can be taken together: of each job one, since the next depends on what came of it.
+fn at_once(rows: &[RequestRow]) -> usize {
     let mut jobs = HashSet::new();
-    rows.into_iter()
-        .take_while(|row| row.request.job.is_none_or(|job| jobs.insert(job)))
-        .take(AT_ONCE)
-        .collect()
+    let first = rows.iter().take(AT_ONCE);
+    first.take_while(|row| row.request.job.is_none_or(|job| jobs.insert(job))).count()
 }

@@ -13,7 +13,8 @@
 //! - `aside` sets a damaged database aside; `rebuild` makes a new one of what `salvage` can still read of
 //!   it, if need be with the first pages of a new one (`transplant`).
 //! - `health` is whether the store works; `writer` is the one task that writes, many [`Write`]s to a commit; `write` says what they are and does them.
-//! - `read` and `list` answer the commands; `requests` takes what they ask for.
+//! - `read` and `list` answer the commands; `requests` takes what they ask for, and `spool` what those ask for who may not
+//!   write here.
 //! - `servers` remembers what was learnt of a server, and says which Files are the ledger's.
 //! - `upkeep` forgets what is old and copies the whole.
 //!
@@ -41,6 +42,7 @@ mod row;
 mod salvage;
 mod servers;
 mod sessions;
+mod spool;
 mod steps;
 mod transplant;
 mod upkeep;
@@ -68,6 +70,7 @@ pub use read::{Count, PartRow, UploadRow, Waiting};
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
 pub use requests::{NewRequest, RequestRow};
 pub use row::{FinishState, Record, RecordError};
+pub use spool::{Look, Refused, SPOOL, Spool, Spooled, is_left, leave};
 pub use upkeep::Pruned;
 pub use write::{Applied, Write};
 pub use writer::{Backlog, Writer, spawn_writer};

@@ -18,7 +18,7 @@ use super::error::{Result, StoreError};
 use super::open::{self, DATABASE};
 use super::salvage::{self, Salvaged};
 use super::witness::{self, Testimony, Witness};
-use super::{Lock, check, folders, transplant};
+use super::{Lock, check, folders, spool, transplant};
 
 /// What a rebuild did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,6 +109,7 @@ pub async fn rebuild(
     let failed = |error: std::io::Error| StoreError::of_system(&path, &error);
     // What lies beside a database that is gone would be taken for what belongs to the new one.
     aside::clear_beside(state_dir, now).map_err(failed)?;
+    spool::clear(state_dir).map_err(failed)?;
     fs::File::open(&new).and_then(|file| file.sync_all()).map_err(failed)?;
     aside::move_over_nothing(&new, &path).map_err(failed)?;
     witness::sync_directory(state_dir).map_err(failed)?;

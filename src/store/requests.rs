@@ -7,6 +7,7 @@ use crate::model::job::{FolderId, JobId};
 use crate::model::time::Wall;
 
 use super::error::{Result, StoreError};
+use super::spool::Spooled;
 use super::{Store, row};
 
 /// What a command asks for.
@@ -31,6 +32,8 @@ pub struct RequestRow {
     pub at: Wall,
     /// What is asked.
     pub request: NewRequest,
+    /// The user (uid) who asked by the spool; none: somebody who may write the store.
+    pub by: Option<u32>,
     /// When the service took it up.
     pub taken_at: Option<Wall>,
     /// What came of it.
@@ -85,7 +88,7 @@ impl Store {
     pub async fn pending_requests(&self, after: i64) -> Result<Vec<RequestRow>> {
         let rows = sqlx::query(
             "-- pending_requests\n\
-             SELECT id, at, kind, job, folder, argument, taken_at, done, answer \
+             SELECT id, at, kind, job, folder, argument, asked_by, taken_at, done, answer \
              FROM requests INDEXED BY requests_pending WHERE answer IS NULL AND id > ?1 ORDER BY id LIMIT 1000",
         )
         .bind(after)
@@ -101,13 +104,54 @@ impl Store {
     pub async fn request(&self, id: i64) -> Result<Option<RequestRow>> {
         let row = sqlx::query(
             "-- request\n\
-             SELECT id, at, kind, job, folder, argument, taken_at, done, answer FROM requests WHERE id = ?1",
+             SELECT id, at, kind, job, folder, argument, asked_by, taken_at, done, answer FROM requests WHERE id = ?1",
         )
         .bind(id)
         .fetch_optional(&self.reader)
         .await?;
         Ok(row.as_ref().map(request).transpose()?)
     }
+
+    /// The same of one that was left in the spool, by the name of its file and its place there; none before it is taken up.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn spooled_request(&self, token: &str, place: usize) -> Result<Option<RequestRow>> {
+        let row = sqlx::query(
+            "-- spooled_request\n\
+             SELECT id, at, kind, job, folder, argument, asked_by, taken_at, done, answer FROM requests WHERE token = ?1",
+        )
+        .bind(token_of(token, place))
+        .fetch_optional(&self.reader)
+        .await?;
+        Ok(row.as_ref().map(request).transpose()?)
+    }
+}
+
+/// Makes rows of what was left in the spool, if they are not there already.
+pub(super) async fn take_up(connection: &mut SqliteConnection, spooled: &Spooled) -> sqlx::Result<()> {
+    for (place, request) in spooled.requests.iter().enumerate() {
+        sqlx::query(
+            "-- take_up\n\
+             INSERT INTO requests (at, kind, job, folder, argument, token, asked_by) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (token) WHERE token IS NOT NULL DO NOTHING",
+        )
+        .bind(spooled.at.0)
+        .bind(request.kind.clone())
+        .bind(request.job.map(|job| job.0))
+        .bind(request.folder.map(|folder| folder.0))
+        .bind(request.argument.clone())
+        .bind(token_of(&spooled.token, place))
+        .bind(spooled.by)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// How the row of a request is called that was left in the spool.
+fn token_of(file: &str, place: usize) -> String {
+    format!("{file}.{place}")
 }
 
 /// Writes the answer to a request.
@@ -141,6 +185,7 @@ fn request(row: &SqliteRow) -> sqlx::Result<RequestRow> {
             folder: row.try_get::<Option<i64>, _>("folder")?.map(FolderId),
             argument: row.try_get("argument")?,
         },
+        by: row.try_get("asked_by")?,
         taken_at: row::wall(row, "taken_at")?,
         answer: row.try_get("answer")?,
         done: row.try_get("done")?,

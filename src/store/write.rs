@@ -13,6 +13,7 @@ use super::enqueue::{self, Candidate};
 use super::error::{self, WriteError};
 use super::finish::{self, Progress};
 use super::history::{self, Context, HistoryRow};
+use super::spool::Spooled;
 use super::steps::{self, Taking};
 use super::{Store, folders, requests, row, servers};
 
@@ -89,6 +90,8 @@ pub enum Write {
         /// Which place, and what is kept of it.
         change: Box<Change>,
     },
+    /// Requests that were left in the spool.
+    Spooled(Box<Spooled>),
     /// A request was taken up, and this came of it.
     Answer {
         /// Which.
@@ -144,6 +147,7 @@ impl Write {
             Write::PartCap { .. } => "part-cap",
             Write::Scanned { .. } => "scanned",
             Write::Place { .. } => "place",
+            Write::Spooled(_) => "spooled",
             Write::Answer { .. } => "answer",
             Write::History(_) => "history",
             Write::Flush => "flush",
@@ -179,6 +183,7 @@ impl Write {
             | Write::PartCap { .. }
             | Write::Scanned { .. }
             | Write::Place { .. }
+            | Write::Spooled(_)
             | Write::Answer { .. }
             | Write::Flush => None,
         }
@@ -238,6 +243,10 @@ impl Write {
             Write::Scanned { folder, at } => folders::set_scanned(connection, *folder, *at).await?,
             Write::Place { folder, change } => {
                 folders::set_place(connection, *folder, change).await?;
+                true
+            }
+            Write::Spooled(spooled) => {
+                requests::take_up(connection, spooled).await?;
                 true
             }
             Write::Answer { request, at, done, answer } => {

@@ -3,6 +3,7 @@
 #![expect(unreachable_pub, reason = "the harness is a module of a test binary")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod asks;
 mod bad_input;
 mod clocks;
 mod commands;

@@ -4,6 +4,7 @@ mod enqueue;
 mod open;
 mod read;
 mod rebuild;
+mod spool;
 mod steps;
 mod writer;
 
