@@ -212,7 +212,7 @@ fn tell<'a>(asks: impl Iterator<Item = &'a Spooled>) {
         }
     }
     for ((user, kind), jobs) in lines {
-        let kind = shorten(&shown_bytes(kind.as_bytes()), KIND);
+        let kind = shorten(&shown_bytes(kind.as_bytes()), KIND, '…');
         match jobs.as_slice() {
             [job] => {
                 info!(event = "asked", uid = user, job = job.map(|job| job.0), "user {user} asks: {kind}")

@@ -288,7 +288,7 @@ struct Request {
 
 fn requests_of(text: &[u8]) -> Result<Vec<NewRequest>, String> {
     let wrong = |error: serde_json::Error| {
-        format!("it says {}", shorten(&shown(error.to_string().as_bytes()), WORDS))
+        format!("it says {}", shorten(&shown(error.to_string().as_bytes()), WORDS, '…'))
     };
     let Versioned { version } = serde_json::from_slice(text).map_err(wrong)?;
     if version != VERSION {

@@ -201,7 +201,9 @@ async fn hostile_names_are_exact_for_programs_and_one_plain_line_for_people() {
         // Where people read: one plain line.
         let line = shown(path);
         is_plain("a path", &line);
-        let of_job = log.iter().filter(|line| line["job"].to_string() == id && line["path"].is_string());
+        let of_job = log.iter().filter(|line| {
+            line["job"].as_u64().map(|job| job.to_string()).as_ref() == Some(&id) && line["path"].is_string()
+        });
         let paths: Vec<&str> = of_job.map(|line| line["path"].as_str().unwrap()).collect();
         assert!(!paths.is_empty() && paths.iter().all(|path| *path == line), "{paths:?}");
         for arguments in [["show".as_ref(), OsStr::new(&id)], ["why".as_ref(), path.as_os_str()]] {
