@@ -22,6 +22,17 @@ gzip -9n "$stage"/man/man?/*
 "$program" completions fish >"$stage/completions/upspool.fish"
 # Every key with its default, and no folder: nothing is watched before somebody says what.
 sed '/^\[\[folder\]\]$/,$ { /^[^#]/ s/^/# / }' config/upspool.toml >"$stage/upspool.toml"
-python3 packaging/licenses.py >"$stage/THIRD-PARTY"
+python3 packaging/licenses.py | gzip -9n >"$stage/THIRD-PARTY.gz"
+gzip -9nc CHANGELOG.md >"$stage/changelog.gz"
+# The package's own changes are the program's.
+version=$("$program" --version | cut -d' ' -f2)
+maintainer=$(sed -n 's/^maintainer = "\(.*\)"/\1/p' Cargo.toml)
+cat >"$stage/changelog.Debian" <<CHANGES
+upspool ($version-1) unstable; urgency=medium
+
+  * See /usr/share/doc/upspool/changelog.gz.
+
+ -- $maintainer  $(date -R -d "@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}")
+CHANGES
 
 cargo deb --no-build --no-strip --locked
