@@ -69,15 +69,17 @@ impl Page<'_> {
     }
 
     fn service(&mut self, live: &Live) {
-        let stopping = if live.stopping { ", stopping" } else { "" };
+        let summary = plain(&live.summary());
+        let title = Text::styled(Style::Bold, format!("upspool {}", live.version));
+        self.text(&title.and(format!(", process {}: {summary}", live.pid)), 0);
         let small =
             count(u64::try_from(live.slots.small).unwrap_or(u64::MAX), "other request", "other requests");
         // Why there are not more, where the number was found out.
         let bound = live.slots.bound.as_ref().map_or_else(String::new, |bound| format!(" ({bound})"));
         self.text(
-            &Text::styled(Style::Bold, format!("upspool {}", live.version)).and(format!(
-                ", process {}{stopping}: {} of {} Part slots{bound} in use, {small}",
-                live.pid, live.slots.parts, live.slots.of
+            &Text::new(format!(
+                "{} of {} Part slots{bound} in use, {small}",
+                live.slots.parts, live.slots.of
             )),
             0,
         );

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Engine;
 use crate::model::board::Scope;
 use crate::model::job::Stage;
-use crate::text::{rfc3339, shown};
+use crate::text::{count, rfc3339, shown};
 
 /// So much of what is stuck is told.
 const STUCK: usize = 20;
@@ -160,6 +160,35 @@ pub struct LiveChanging {
     pub seconds: u64,
 }
 
+impl Live {
+    /// All of it in one line, what stops sending first: what systemd is told, and how `status` begins.
+    pub fn summary(&self) -> String {
+        if self.stopping {
+            return "stopping, Parts in flight may end".into();
+        }
+        if let Some(stuck) = self.stuck.first() {
+            return format!("STUCK: {}: {} for {} s", stuck.what, stuck.at, stuck.seconds);
+        }
+        if let Some(hold) = self.holds.first() {
+            return format!(
+                "ON HOLD since {} for the {}: {}; {}",
+                hold.since, hold.scope, hold.code, hold.remedy
+            );
+        }
+        let missing = self.folders.iter().filter(|folder| folder.state == "missing").count();
+        let paused = self.folders.iter().filter(|folder| folder.paused).count();
+        let active = u64::try_from(self.active.len()).unwrap_or(u64::MAX);
+        let mut line =
+            format!("{} under way, {} settling", count(active, "file", "files"), self.changing_count);
+        for (number, word) in [(missing, "missing"), (paused, "paused")] {
+            if number > 0 {
+                line.push_str(&format!(", {number} of {} folders {word}", self.folders.len()));
+            }
+        }
+        line
+    }
+}
+
 impl Engine {
     pub(super) fn live(&self) -> Live {
         let now = self.parts.clock.now();
@@ -249,5 +278,36 @@ impl Engine {
             changing_count: seen.changing_count,
             idle: self.parts.hints.is_idle(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_says_first_what_stops_sending() {
+        let mut live = Live::default();
+        assert_eq!(live.summary(), "0 files under way, 0 settling");
+        live.folders = vec![LiveFolder { state: "missing".into(), ..LiveFolder::default() }];
+        assert_eq!(live.summary(), "0 files under way, 0 settling, 1 of 1 folders missing");
+        live.holds = vec![LiveHold {
+            scope: "account default".into(),
+            code: "key-rejected".into(),
+            message: String::new(),
+            remedy: "check the key".into(),
+            since: "2026-11-22T17:00:00.000Z".into(),
+            next_probe: String::new(),
+            probes: 0,
+        }];
+        assert_eq!(
+            live.summary(),
+            "ON HOLD since 2026-11-22T17:00:00.000Z for the account default: key-rejected; check the key"
+        );
+        live.stuck =
+            vec![LiveStuck { what: "Part 3 of job 12".into(), at: "reading the file".into(), seconds: 301 }];
+        assert_eq!(live.summary(), "STUCK: Part 3 of job 12: reading the file for 301 s");
+        live.stopping = true;
+        assert_eq!(live.summary(), "stopping, Parts in flight may end");
     }
 }
