@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::text::{setting, shown_bytes};
 
 /// Variables of ours that a program gets, where they are set.
-const PASSED_ON: [&str; 3] = ["PATH", "HOME", "LANG"];
+const PASSED_ON: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
 
 /// Where a program looks for others if we have no such variable: systemd sets one.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -87,7 +87,7 @@ pub fn check(program: &Path, service: Option<u32>) -> Result<(), HookError> {
     access(&real, Access::EXEC_OK).map_err(|_| unusable("may not be executed: chmod +x it".into()))
 }
 
-/// Runs a program that was [`check`]ed, with its arguments, these variables besides `PATH`, `HOME` and `LANG`, and `input` on its standard input.
+/// Runs a program that was [`check`]ed, with its arguments, these variables besides those passed on, and `input` on its standard input.
 /// When this is dropped, or the time is over, its whole process group is killed.
 ///
 /// # Errors
@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(lines.next(), Some("/"));
         for variable in lines {
             // The last three are the shell's own.
-            let known = ["PATH", "HOME", "LANG", "UPSPOOL_OUT", "PWD", "SHLVL", "_", "OLDPWD"];
+            let known = ["PATH", "HOME", "LANG", "TMPDIR", "UPSPOOL_OUT", "PWD", "SHLVL", "_", "OLDPWD"];
             assert!(known.contains(&variable), "{variable}");
         }
     }

@@ -412,6 +412,72 @@ async fn a_running_service_is_waited_for_and_its_answer_printed() {
     drop(lock);
 }
 
+/// As what systemd runs for `ExecReload=`: it is told of the credentials, and not let at them.
+#[test]
+fn check_leaves_a_credential_that_it_may_not_read_to_the_service() {
+    // Root may read anything, and so asks as somebody else; whoever is not takes the right from themselves.
+    let is_root = rustix::process::geteuid().is_root();
+    let place = Place::new();
+    let dir = place.dir.path().display().to_string();
+    place.write_config(&format!(
+        "[store]\nstate_dir = \"{dir}/state\"\n[[folder]]\npath = \"{dir}/drop\"\npurpose = \"batch\"\n"
+    ));
+    let credentials = place.path("credentials");
+    fs::create_dir(&credentials).unwrap();
+    fs::write(credentials.join("openai-api-key"), "sk-test-0123456789\n").unwrap();
+    let program = place.path("upspool");
+    fs::copy(env!("CARGO_BIN_EXE_upspool"), &program).unwrap();
+    for (path, mode) in [(place.dir.path().to_owned(), 0o777), (credentials.clone(), 0o000)] {
+        fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let ask = |arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        let given: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+        command = Command::new(&program);
+        command.args(given).env_clear().env("UPSPOOL_CONFIG", place.path("upspool.toml"));
+        command.env("CREDENTIALS_DIRECTORY", &credentials);
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        Ended::of(command.output().unwrap())
+    };
+    let ended = ask(&["check"]);
+    assert_eq!((ended.code, ended.err.as_str()), (0, ""), "{}", ended.out);
+    assert!(ended.out.contains("from the systemd credential"), "{}", ended.out);
+    let ended = ask(&["run"]);
+    assert_eq!(ended.code, 78, "{}", ended.err);
+    assert!(ended.err.contains("openai-api-key cannot be read: Permission denied"), "{}", ended.err);
+    // One that can be read and is none is a fault for both.
+    fs::set_permissions(&credentials, PermissionsExt::from_mode(0o755)).unwrap();
+    fs::write(credentials.join("openai-api-key"), "").unwrap();
+    assert_eq!(ask(&["check"]).code, 78);
+}
+
+#[test]
+fn check_says_what_the_systems_unit_needs_and_only_for_its_configuration() {
+    let place = Place::new();
+    let dir = place.dir.path().canonicalize().unwrap();
+    place.configure("http://127.0.0.1:1/v1", "receipt = true\n");
+    let unit = |arguments: &[&str]| place.run(arguments).json()["unit"].clone();
+    assert_eq!(unit(&["check", "--json"]), Value::Null, "this is nobody's unit");
+    let given = ["--state-dir", "/var/lib/upspool", "check"];
+    let drop_in = unit(&[&given[..], &["--json"]].concat())["drop_in"].as_str().unwrap().to_owned();
+    assert!(drop_in.contains(&format!("ReadWritePaths=-{}\n", dir.join("drop").display())), "{drop_in}");
+    let ended = place.run(&given);
+    let after = ended.out.split_once("systemd unit  needs this drop-in").unwrap().1;
+    assert!(after.contains(drop_in.trim_end()), "{}", ended.out);
+    // What systemd itself starts sees no more than the sandbox lets through.
+    let mut shell = Command::new("sh");
+    shell.args([
+        "-c",
+        "SYSTEMD_EXEC_PID=$$ exec \"$0\" --state-dir /var/lib/upspool check",
+        env!("CARGO_BIN_EXE_upspool"),
+    ]);
+    shell.env("UPSPOOL_CONFIG", place.path("upspool.toml"));
+    let ended = Ended::of(shell.output().unwrap());
+    assert!(ended.code == 0 && !ended.out.contains("systemd unit"), "{}{}", ended.out, ended.err);
+}
+
 #[tokio::test]
 async fn a_closed_pipe_ends_a_command_silently() {
     let place = Place::new();

@@ -9,6 +9,7 @@ use super::failure::{FAILED, Failure};
 use super::look::{Style, Text};
 use super::online::{Trial, try_account};
 use super::output::Output;
+use super::sandbox::{UnitCheck, unit};
 use super::survey::{FolderCheck, survey};
 use super::{Common, at};
 use crate::config::{Account, Config, Faults, PartSize};
@@ -25,7 +26,8 @@ Changes nothing and creates nothing. Exits with 78 if the configuration is wrong
 Examples:
   upspool check
   upspool check --online               asks the server of each account for one File
-  upspool --config new.toml check --json")]
+  upspool --config new.toml check --json
+  upspool check --json | jq -r '.unit.drop_in // empty'    what the system's unit has to be opened for")]
 pub struct Arguments {
     /// Send one request for each account that a folder uses
     #[arg(long)]
@@ -47,6 +49,8 @@ struct CheckJson {
     status_listen: Option<String>,
     accounts: Vec<AccountJson>,
     folders: Vec<FolderCheck>,
+    /// What the system's unit needs; null where the configuration is another's.
+    unit: Option<UnitCheck>,
     warnings: Vec<String>,
 }
 
@@ -143,6 +147,7 @@ async fn look(config: &Config, online: bool) -> Result<CheckJson, Failure> {
         status_listen: config.status.listen.as_ref().map(ToString::to_string),
         accounts,
         folders,
+        unit: unit(config),
         warnings: config.warnings.iter().map(ToString::to_string).collect(),
     })
 }
@@ -190,6 +195,20 @@ fn print(output: &mut Output, check: &CheckJson) -> Result<(), Failure> {
     }
     for folder in &check.folders {
         folder.print(output)?;
+    }
+    check.unit.as_ref().map_or(Ok(()), |unit| print_unit(output, unit))
+}
+
+fn print_unit(output: &mut Output, unit: &UnitCheck) -> Result<(), Failure> {
+    if let Some(drop_in) = &unit.drop_in {
+        let title = output.styled(Style::Bold, "systemd unit");
+        output.line(format_args!("\n{title}  needs this drop-in: `systemctl edit upspool`\n"))?;
+        output.line(format_args!("{}", drop_in.trim_end()))?;
+    }
+    for (index, remark) in unit.remarks.iter().enumerate() {
+        let gap = if index == 0 { "\n" } else { "" };
+        let title = output.styled(Style::Red, "systemd unit");
+        output.line(format_args!("{gap}{title}  {remark}"))?;
     }
     Ok(())
 }

@@ -32,6 +32,7 @@ mod resolve;
 mod resume;
 mod retry;
 mod run;
+mod sandbox;
 mod show;
 mod status;
 mod survey;

@@ -82,6 +82,13 @@ impl KeySource {
         }
     }
 
+    /// Whether it is a credential that only the service itself may read. What systemd runs for `ExecReload=` is told where the
+    /// credentials are and not let at them.
+    pub(super) fn is_withheld(&self) -> bool {
+        let Self::Credential(path) = self else { return false };
+        std::fs::File::open(path).is_err_and(|why| why.kind() == std::io::ErrorKind::PermissionDenied)
+    }
+
     /// What is unwise about the source, if anything.
     pub(super) fn unwise(&self) -> Option<String> {
         let Self::File(path) = self else { return None };

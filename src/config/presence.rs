@@ -63,7 +63,10 @@ impl Config {
 
 fn check_account(account: &Account) -> Vec<Fault> {
     let mut faults = Vec::new();
-    if let Err(why) = account.key.read() {
+    // The start reads it, and so does the reload.
+    if !account.key.is_withheld()
+        && let Err(why) = account.key.read()
+    {
         faults.push(
             Fault::new(account.key_place.clone(), format!("{}.key_file", account.table()), why.to_string())
                 .remedy("put the key alone into a file that the service may read, and say key_file")

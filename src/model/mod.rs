@@ -15,6 +15,7 @@ pub mod preflight;
 pub mod presence;
 pub mod rate;
 pub mod reconcile;
+pub mod sandbox;
 pub mod settle;
 pub mod silence;
 pub mod time;
