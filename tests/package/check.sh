@@ -1,199 +1,174 @@
 #!/usr/bin/env bash
-# The package in a real systemd: installed, configured, used, killed, upgraded, removed, purged.
+# The package in a real systemd. Each test boots a machine of its own, installs the package there, and talks to an emulator
+# that outlives the machine.
 #
-#     tests/package/check.sh RIG
+#     tests/package/check.sh RIG [NAME…]      all tests, or those with one of these in their name
 #
-# RIG is a program that boots a throw-away Debian with systemd as its PID 1 and has the verbs `up --deb FILE --bind-ro DIR`, `exec
-# COMMAND…` (with its status), `install FILE` and `down`. Needs root, and target/debian/*.deb (packaging/build-deb.sh); the
-# emulator of the release build is run in there.
+# RIG is a program that boots a throw-away Debian with systemd as its PID 1. Its verbs:
+#     up --net --deb FILE [--bind-ro DIR:DIR] [--limits] [--small-var SIZE]
+#                         boots it, or once more after a crash. --net: it is 192.0.2.1, on a link to a network namespace whose
+#                         end is called v0; --limits: MemoryMax= and TasksMax= bite; --small-var: a small ext4 at /var/lib/private
+#     exec COMMAND…       in there, with its status
+#     client COMMAND…     in the namespace at the other end of the link
+#     install FILE        copies a package in and installs it
+#     pid                 the process outside that is PID 1 in there
+#     crash, powercut     all is killed at once; powercut: what was not synced in the small file system is lost
+#     down                the end of it
+# Needs root, python3, and target/debian/*.deb (packaging/build-deb.sh).
 set -Eeuo pipefail
 cd "$(dirname "$0")/../.."
 
 rig=${1:?say the program that boots a Debian with systemd}
+shift
 target="${CARGO_TARGET_DIR:-$PWD/target}"
 deb=$(ls -t "$target"/debian/upspool_*.deb | head -n 1)
 cargo build --locked --release -p upspool-emulator
-trap 'echo "FAILED at line $LINENO: $BASH_COMMAND" >&2; "$rig" exec journalctl -u upspool -n 30 --no-pager >&2 || true' ERR
-trap '"$rig" down >/dev/null 2>&1 || true' EXIT
+scratch=$(mktemp -d)
+emulator=
+current=start
+
+finish() {
+    "$rig" down >/dev/null 2>&1 || true
+    if [ -n "$emulator" ]; then kill "$emulator" || true; fi
+    rm -rf "$scratch"
+}
+failed() {
+    echo "FAILED in $current at line $1: $2" >&2
+    "$rig" exec journalctl -u upspool -n 40 --no-pager >&2 || true
+}
+trap 'failed $LINENO "$BASH_COMMAND"' ERR
+trap finish EXIT
 
 x() { "$rig" exec "$@"; }
-say() { echo; echo "== $*"; }
-# `!` would do, but what it turns round never ends a script.
-not() {
-    if "$@"; then echo "did well, and should not: $*" >&2; return 1; fi
-}
-# Waits for a command to do well.
-until_ok() {
-    local tries=0
-    until x bash -c "$1" >/dev/null 2>&1; do
-        tries=$((tries + 1))
-        [ "$tries" -lt 100 ] || { echo "not within 20 s: $1" >&2; return 1; }
-        sleep 0.2
-    done
-}
-
-# `as USER CODE WORDS COMMAND…`: the command ends with this code, and says these words on one of its outputs.
-as() {
-    local user=$1 code=$2 words=$3 said status=0
-    shift 3
-    said=$(x runuser -u "$user" -- sh -c 'umask 077; cd /; exec upspool "$@"' sh "$@" 2>&1) || status=$?
-    if [ "$status" != "$code" ] || ! grep -qF -- "$words" <<<"$said"; then
-        echo "as $user, upspool $*: $status and not $code, or without «$words»:" >&2
-        echo "$said" >&2
+show() { x systemctl show -p "$1" --value upspool; }
+log() { x journalctl -u upspool --no-pager -o cat; }
+# Reads all of it, so that what comes through a pipe is never cut off.
+says() { grep -F -- "$1" >/dev/null || { echo "nothing says: $1" >&2; return 1; }; }
+# `!` alone would not end the script.
+fails() {
+    if "$@" >"$scratch/said" 2>&1; then
+        echo "this should have failed: $*" >&2
         return 1
     fi
 }
+equal() { [ "$1" = "$2" ] || { echo "«$1» is not «$2»${3:+: $3}" >&2; return 1; }; }
+# within SECONDS COMMAND: until a command does well in the machine.
+within() {
+    local until=$((SECONDS + $1))
+    until x bash -c "$2" >/dev/null 2>&1; do
+        [ "$SECONDS" -lt "$until" ] || { echo "not within $1 s: $2" >&2; return 1; }
+        sleep 0.1
+    done
+}
+stored() { x upspool wait --timeout 120s "$@" >/dev/null; }
 
-# The service runs, and has nothing to do.
-every_command_by_its_users() {
-    local user file command store=/var/lib/upspool
-    say "root and a member of the group give every order; nobody else does, and is told how to join"
-    x bash -c 'useradd -m op && usermod -aG upspool op'
-    for user in root op; do
-        file=/srv/drop/$user.txt
-        as "$user" 0 "all folders: paused" pause
-        as "$user" 0 "folder drop: paused" pause --folder drop
-        x su scanner -c "echo of $user >$file"
-        until_ok "upspool list --state queued | grep -F $file"
-        as "$user" 0 "is next" bump "$file"
-        as "$user" 0 "is cancelled" cancel "$file"
-        as "$user" 1 "is cancelled already" cancel "$file"
-        as "$user" 0 "is queued again" retry "$file"
-        as "$user" 1 "only unresolved jobs" resolve "$file" --again
-        as "$user" 0 "all folders: resumed" resume
-        as "$user" 0 "file-" wait --timeout 60s "$file"
-        as "$user" 0 "" wait --timeout 60s
-        as "$user" 0 "0 failed jobs queued again" retry --failed
-        as "$user" 0 "0 jobs forgotten" prune --older-than 365d
-        as "$user" 0 "the service runs" status
-        as "$user" 0 "file-" list
-        as "$user" 0 "file-" show "$file"
-        as "$user" 0 "stored as file-" why "$file"
-        as "$user" 0 "file-" export
-        as "$user" 0 "copied to" backup "/tmp/backup-of-$user.db"
-        as "$user" 0 ".TH" man
-        as "$user" 0 "complete" completions bash
+# Outside of the machine, in a network of its own.
+start_emulator() {
+    unshare --net sh -c 'ip link set lo up && exec "$0" --listen 0.0.0.0:8099' "$target/release/upspool-emulator" >"$scratch/emulator" 2>&1 &
+    emulator=$!
+    until [ -s "$scratch/emulator" ]; do
+        kill -0 "$emulator"
+        sleep 0.05
     done
-    x journalctl -u upspool --no-pager -o json UPSPOOL_EVENT=asked | grep -qF "\"UPSPOOL_UID\":\"$(x id -u op)\""
-    as root 75 "another upspool (process" rebuild
-    as op 1 "Permission denied" rebuild
-    as op 78 "openai-api-key" run
-    as op 78 "openai-api-key" check
-    for command in pause resume "retry 1" "cancel 1" "bump 1" "resolve 1 --again" "prune --older-than 1d" wait list \
-        "show 1" "why /srv/drop/scan.txt" status export "backup /tmp/backup-of-nobody.db"; do
-        # shellcheck disable=SC2086
-        as nobody 78 "sudo usermod -aG upspool nobody, and log in again" $command
-        # shellcheck disable=SC2086
-        as nobody 1 "sudo usermod -aG upspool nobody, and log in again" $command --state-dir $store
-    done
-
-    say "the ledger and the key are not the group's, and what it asks waits for a service"
-    x stat -c '%U:%G %a' $store | grep -qx 'upspool:upspool 750'
-    x stat -c '%U:%G %a' $store/asks | grep -qx 'upspool:upspool 1770'
-    for command in "touch $store/x" "mv $store/asks $store/x" "rm -f $store/upspool.db" ": >>$store/upspool.db" \
-        "cat /etc/upspool/openai-api-key"; do
-        not x runuser -u op -- sh -c "$command" 2>/dev/null
-    done
-    x systemctl stop upspool
-    as op 0 "recorded; taken up when the service starts" pause
-    x systemctl start upspool
-    until_ok "upspool status | grep -F paused"
-    as op 0 "all folders: resumed" resume
-    x bash -c "test -z \"\$(ls -A $store/asks)\""
 }
 
-say "Debian's own tools read the package"
-dpkg-deb --info "$deb" | sed -n 's/^ \(Package\|Version\|Depends\)/  \1/p'
-contents=$(dpkg-deb --contents "$deb")
-for path in ./usr/bin/upspool ./usr/lib/sysusers.d/upspool.conf ./etc/upspool/upspool.toml ./usr/share/man/man1/upspool-run.1.gz; do
-    grep -q " $path\$" <<<"$contents"
+# The other end of the machine's link becomes the emulator's.
+plug() {
+    "$rig" client ip link set v0 netns "$emulator"
+    nsenter --net -t "$emulator" sh -c 'ip addr add 192.0.2.2/24 dev v0 && ip link set v0 up'
+}
+
+# admin PATH [BODY]: the emulator's controls.
+admin() {
+    nsenter --net -t "$emulator" python3 - "$@" <<'PYTHON'
+import sys, urllib.request
+body = sys.argv[2].encode() if len(sys.argv) > 2 else None
+print(urllib.request.urlopen("http://127.0.0.1:8099/_emulator/" + sys.argv[1], body).read().decode())
+PYTHON
+}
+
+# asked EXPRESSION: of `all`, what the server was asked, and `parts`, those of them that it took.
+asked() {
+    admin requests | python3 -c '
+import json, sys
+all = json.load(sys.stdin)["requests"]
+parts = [one["sha256"] for one in all if one["operation"] == "part" and one["worked"]]
+print(eval(sys.argv[1]))' "$1"
+}
+
+# boot [OPTION…]: a new machine with the package, a user who scans, and an emulator that knows nothing.
+boot() {
+    "$rig" down >/dev/null 2>&1 || true
+    "$rig" up --net --deb "$deb" "$@" 2>&1 | sed 's/^/    /'
+    plug
+    admin reset '' >/dev/null
+    x bash -c 'useradd -m -s /bin/bash scanner && mkdir -p /srv/drop && chown scanner:upspool /srv/drop && chmod 2775 /srv/drop'
+}
+
+# configure [FOLDER LINE…]: the key, the server, and one folder, with these lines for it.
+configure() {
+    x install -m 640 -o root -g upspool /dev/stdin /etc/upspool/openai-api-key <<<"$key"
+    x tee /etc/upspool/upspool.toml >/dev/null <<TOML
+[api]
+base_url = "http://192.0.2.2:8099/v1"
+plain_http = true
+key_file = "/etc/upspool/openai-api-key"
+[upload]
+parallel_parts = 4
+part_size = "16 MiB"
+[[folder]]
+path = "/srv/drop"
+purpose = "user_data"
+$(printf '%s\n' "$@")
+TOML
+}
+
+# drop_in LINE…: the unit's, beside what is there.
+drop_in() {
+    x mkdir -p /etc/systemd/system/upspool.service.d
+    printf '%s\n' "$@" | x tee -a /etc/systemd/system/upspool.service.d/test.conf >/dev/null
+    x systemctl daemon-reload
+}
+
+# drop NAME SIZE: a file of noise, whole from the first moment.
+drop() {
+    x bash -c "head -c $2 /dev/urandom >/srv/staged && chown scanner: /srv/staged && mv /srv/staged /srv/drop/$1"
+}
+
+# A file of eight Parts is on its way: two are in the ledger, four go so slowly that they are cut off by whatever comes. Each is
+# larger than what the kernel holds of a connection, so that nothing arrives of itself after the end of its sender.
+under_way() {
+    admin script '{"fault": [{"operation": "part", "from": 3, "times": 4, "action": {"slow": {"bytes_per_second": 100000}}}]}' >/dev/null
+    drop large.bin 128M
+    within 30 'upspool show /srv/drop/large.bin --json | grep "\"parts_stored\":2,"'
+}
+
+# No Part was taken twice, and one Upload was enough.
+once_and_whole() {
+    equal "$(asked 'len(parts), len(set(parts)), sum(one["operation"] == "create" for one in all)')" "(8, 8, 1)" "Parts taken, different ones, Uploads"
+    equal "$(admin files | python3 -c 'import json, sys; print(len(json.load(sys.stdin)["files"]))')" 1 "Files"
+}
+
+for cases in tests/package/cases/*.sh; do
+    # shellcheck source=/dev/null
+    . "$cases"
 done
 
-"$rig" up --deb "$deb" --bind-ro "$target/release:/opt/build"
-
-say "nothing is started before a folder is configured, and a start says what is missing"
-not x systemctl is-active --quiet upspool
-not x systemctl is-enabled --quiet upspool
-x systemctl start upspool || true
-until_ok "systemctl is-failed upspool"
-x systemctl show -p ExecMainStatus --value upspool | grep -qx 78
-x journalctl -u upspool --no-pager -o cat | grep -F "there is none to watch"
-x bash -c "stat -c '%U:%G %a' /etc/upspool" | grep -qx "root:upspool 750"
-
-say "configured, it takes what another user drops, moves it and writes the journal's fields"
-x bash -c 'useradd -m scanner && mkdir -p /srv/drop && chown scanner:upspool /srv/drop && chmod 2775 /srv/drop'
-x systemd-run --quiet --unit emulator /opt/build/upspool-emulator --listen 127.0.0.1:8099
 key=$("$target/release/upspool-emulator" --help | grep -o 'sk-[a-z]*' | head -n 1)
-x bash -c "install -m 400 -o upspool -g upspool /dev/stdin /etc/upspool/openai-api-key <<<'$key'
-cat >/etc/upspool/upspool.toml <<'TOML'
-[api]
-base_url = \"http://127.0.0.1:8099/v1\"
-key_file = \"/etc/upspool/openai-api-key\"
-[[folder]]
-path = \"/srv/drop\"
-purpose = \"user_data\"
-after_upload = { move = \"done\" }
-receipt = true
-TOML
-mkdir -p /etc/systemd/system/upspool.service.d
-printf '[Service]\nReadWritePaths=/srv/drop\n' >/etc/systemd/system/upspool.service.d/drop.conf
-systemctl daemon-reload
-systemctl reset-failed upspool
-systemctl enable --now upspool"
-x systemctl is-active upspool
-x su scanner -c 'echo from a scanner >/srv/drop/scan.txt'
-until_ok 'test -e /srv/drop/scan.txt.upspool.json && test -e /srv/drop/done/scan.txt'
-id=$(x bash -c "python3 -c 'import json; print(json.load(open(\"/srv/drop/scan.txt.upspool.json\"))[\"file_id\"])'")
-echo "  $id"
-x journalctl -u upspool --no-pager -o json "UPSPOOL_FILE_ID=$id" | grep -q '"UPSPOOL_EVENT":"stored"'
-x systemctl show -p StatusText --value upspool
-x upspool list | grep -F "$id"
-x su upspool -s /bin/sh -c 'upspool status'
-x su upspool -s /bin/sh -c 'upspool why /srv/drop/scan.txt' | grep -F "stored as $id"
-not x su nobody -s /bin/sh -c 'upspool list'
-x upspool wait /srv/drop/scan.txt | grep -F "$id"
-
-every_command_by_its_users
-
-say "a reload with a wrong file fails and changes nothing; with a right one it is in force"
-x bash -c 'cp -p /etc/upspool/upspool.toml /root/right.toml && echo "hiden = true" >>/etc/upspool/upspool.toml'
-not x systemctl reload upspool
-x systemctl is-active --quiet upspool
-x journalctl -u upspool --no-pager -o cat | grep -F 'did you mean "hidden"?'
-pid=$(x systemctl show -p MainPID --value upspool)
-x bash -c 'cp -p /root/right.toml /etc/upspool/upspool.toml && mkdir -p /srv/other && chown upspool: /srv/other
-printf "[[folder]]\npath = \"/srv/other\"\npurpose = \"user_data\"\n" >>/etc/upspool/upspool.toml'
-x systemctl reload upspool
-x bash -c 'echo other >/srv/other/other.txt'
-x upspool wait --timeout 60s /srv/other/other.txt
-[ "$(x systemctl show -p MainPID --value upspool)" = "$pid" ]
-
-say "kill -9, and it goes on; a stop ends well"
-pid=$(x systemctl show -p MainPID --value upspool)
-x kill -9 "$pid"
-until_ok "systemctl is-active upspool && test \$(systemctl show -p MainPID --value upspool) != $pid"
-x systemctl stop upspool
-x systemctl show -p Result --value upspool | grep -qx success
-x systemctl start upspool
-
-say "an upgrade restarts it and sends nothing again"
-requests() { x bash -c 'sqlite3 /var/lib/upspool/upspool.db "SELECT count(*) FROM history" 2>/dev/null || upspool export --format jsonl | wc -l'; }
-before=$(requests)
-pid=$(x systemctl show -p MainPID --value upspool)
-"$rig" install "$deb"
-until_ok "systemctl is-active upspool && test \$(systemctl show -p MainPID --value upspool) != $pid"
-x upspool wait --timeout 30s
-[ "$(requests)" = "$before" ]
-x grep -q 8099 /etc/upspool/upspool.toml
-
-say "remove keeps the ledger, purge takes it away"
-x dpkg -r upspool
-x test -e /var/lib/upspool/upspool.db
-x dpkg -i "/$(basename "$deb")" 2>/dev/null || "$rig" install "$deb"
-x upspool list --state-dir /var/lib/upspool | grep -F "$id"
-x dpkg -P upspool
-not x test -e /var/lib/upspool
-not x test -e /etc/upspool
-
+start_emulator
+passed=0
+for name in $(declare -F | sed -n 's/^declare -f test_//p'); do
+    for wanted in "${@:-}"; do
+        [[ $name == *"$wanted"* ]] || continue
+        current=$name from=$SECONDS
+        echo "==> ${name//_/ }"
+        "test_$name"
+        echo "--- ok, $((SECONDS - from)) s"
+        passed=$((passed + 1))
+        break
+    done
+done
+"$rig" down >/dev/null 2>&1
 echo
-echo "the package does what it should"
+echo "$passed passed, 0 failed"
+[ "$passed" -gt 0 ]
