@@ -409,7 +409,9 @@ mod tests {
         assert_eq!(
             shown(Some(80), true).join("\n"),
             "\
-upspool 0.1.0, process 4242: 8 of 8 Part slots in use, 1 other request
+upspool 0.1.0, process 4242: ON HOLD since 2026-11-22T16:58:00Z for the account
+  eu: key-rejected; check the key and that this host may use it
+8 of 8 Part slots in use, 1 other request
 
 On hold: account eu: key-rejected
   HTTP 401: Incorrect API key provided\\x1b[31m

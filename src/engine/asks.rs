@@ -88,23 +88,40 @@ impl Asks {
         };
         loop {
             self.here.at(Await::Store);
-            if self.has_room().await {
-                let now = self.clock.now().wall;
-                let looked = blocking(move || (spool.look(now), spool)).await;
-                let Some((look, same)) = looked else { return };
-                spool = same;
-                match look {
-                    Ok(look) => {
-                        self.failing = false;
-                        let Some(same) = self.take(look, spool).await else { return };
-                        spool = same;
-                    }
-                    Err(fault) => self.failed(&fault),
+            // First, since there is hardly ever anything: the store is not asked four times a second for nothing.
+            let Some((empty, same)) = blocking(move || (spool.is_empty(), spool)).await else { return };
+            spool = same;
+            match empty {
+                Ok(true) => {
+                    self.failing = false;
+                    self.set_idle(true);
                 }
+                Ok(false) if self.has_room().await => {
+                    let Some(same) = self.look(spool).await else { return };
+                    spool = same;
+                }
+                Ok(false) => {}
+                Err(fault) => self.failed(&fault),
             }
             self.here.at(Await::Message);
             self.here.got_on();
             tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    /// Takes what lies there. Nothing if the service ends.
+    async fn look(&mut self, mut spool: Spool) -> Option<Spool> {
+        let now = self.clock.now().wall;
+        let (look, spool) = blocking(move || (spool.look(now), spool)).await?;
+        match look {
+            Ok(look) => {
+                self.failing = false;
+                self.take(look, spool).await
+            }
+            Err(fault) => {
+                self.failed(&fault);
+                Some(spool)
+            }
         }
     }
 

@@ -133,6 +133,22 @@ impl Spool {
         Ok(Spool { directory, listing, names: VecDeque::new(), listed: true })
     }
 
+    /// Whether nothing is there to be looked at. Blocks, and costs next to nothing.
+    ///
+    /// # Errors
+    /// If the disk does not answer as it should.
+    pub fn is_empty(&self) -> io::Result<bool> {
+        if !self.names.is_empty() || !self.listed {
+            return Ok(false);
+        }
+        for entry in Dir::read_from(&self.directory)? {
+            if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Looks at some of what lies there, in the order in which a command left it. What claims to be an ask and is none is
     /// taken away. Blocks.
     ///

@@ -303,6 +303,6 @@ async fn shells_and_man_understand_what_is_made_for_them() {
     let pages = bench.path("man");
     std::fs::create_dir(&pages).unwrap();
     assert!(bench.plain_command(&["man", "--dir", pages.to_str().unwrap()]).status().unwrap().success());
-    let count = std::fs::read_dir(&pages).unwrap().count();
-    assert!(count > 15, "{count}");
+    let count = |section: &str| std::fs::read_dir(pages.join(section)).unwrap().count();
+    assert!(count("man1") > 15 && count("man5") == 1, "{} {}", count("man1"), count("man5"));
 }

@@ -328,7 +328,13 @@ async fn of_twins_that_come_at_once_one_is_sent_also_with_a_kill_between() {
                 bench.emulator.hold(Calls::of(Operation::Part).filename("large.bin").nth(2), Point::Before);
             let service = bench.start();
             hold.reached().await;
-            service.wait_for("a Part stored", |line| line["event"] == "part-stored").await;
+            let large = |line: &Value| line["path"].as_str().is_some_and(|path| path.ends_with("large.bin"));
+            let line = service
+                .wait_for("a Part stored", move |line| line["event"] == "part-stored" && large(line))
+                .await;
+            // Of what has no row yet a start knows nothing, and opens another Upload.
+            let has_part = |record: &Record| record.parts_stored.is_some_and(|parts| parts > 0);
+            bench.record_when_of(line["job"].as_i64().unwrap(), has_part).await;
             service.kill().await;
             hold.release();
         }

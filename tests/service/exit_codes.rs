@@ -151,7 +151,7 @@ async fn with_a_service() {
             (&["export"], 0, "stored"),
             (&["prune", "--older-than", "1d"], 0, ""),
             (&["backup", copy], 0, "copied to"),
-            (&["backup", copy], 1, "something lies there already"),
+            (&["backup", copy], 1, "lies there already; name another file"),
             (&["rebuild"], 75, "another upspool"),
         ],
     )

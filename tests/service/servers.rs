@@ -229,7 +229,9 @@ async fn a_long_retry_after_is_shown_and_resume_does_not_wait_for_it() {
     let shown = bench.command(&["status"]).output().unwrap();
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(
-        text.contains("Slowed down by the server: account default: 1 Part at once, and nothing before"),
+        text.contains(
+            "Slowed down by the server: account default: 1 Part at once; the next request in 59 min"
+        ),
         "{text}"
     );
     let asked = bench.command(&["resume"]).output().unwrap();

@@ -195,7 +195,7 @@ fn fill_the_log(room: &mut Room) {
         })
     };
     let mut files: BTreeMap<String, Vec<u8>> = std::thread::spawn(fill).join().unwrap();
-    files.retain(|name, _| name == "upspool.db" || name == "upspool.db-wal");
-    assert_eq!(files.len(), 2);
+    files.retain(|name, _| matches!(name.as_str(), "upspool.db" | "upspool.db-wal" | "upspool.db.witness"));
+    assert_eq!(files.len(), 3);
     room.replace_state(&files);
 }
