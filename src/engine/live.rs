@@ -170,10 +170,10 @@ impl Live {
             return format!("STUCK: {}: {} for {} s", stuck.what, stuck.at, stuck.seconds);
         }
         if let Some(hold) = self.holds.first() {
-            return format!(
-                "ON HOLD since {} for the {}: {}; {}",
-                hold.since, hold.scope, hold.code, hold.remedy
-            );
+            // In a line for people the second is enough.
+            let since =
+                hold.since.split_once('.').map_or(hold.since.clone(), |(second, _)| format!("{second}Z"));
+            return format!("ON HOLD since {since} for the {}: {}; {}", hold.scope, hold.code, hold.remedy);
         }
         let missing = self.folders.iter().filter(|folder| folder.state == "missing").count();
         let paused = self.folders.iter().filter(|folder| folder.paused).count();
@@ -302,7 +302,7 @@ mod tests {
         }];
         assert_eq!(
             live.summary(),
-            "ON HOLD since 2026-11-22T17:00:00.000Z for the account default: key-rejected; check the key"
+            "ON HOLD since 2026-11-22T17:00:00Z for the account default: key-rejected; check the key"
         );
         live.stuck =
             vec![LiveStuck { what: "Part 3 of job 12".into(), at: "reading the file".into(), seconds: 301 }];

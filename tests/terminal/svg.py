@@ -6,6 +6,8 @@ import sys
 import unicodedata
 
 WIDE, HIGH, MARGIN = 8.4, 18, 14
+# Not collapsed, whatever a viewer thinks of xml:space.
+NBSP = "\u00a0"
 PLAIN, GROUND = "#d4d4d4", "#1e1e1e"
 COLOURS = {30: "#808080", 31: "#f47067", 32: "#57ab5a", 33: "#daaa3f", 34: "#539bf5", 35: "#b083f0", 36: "#39c5cf", 37: PLAIN}
 
@@ -47,11 +49,11 @@ def main():
                 attributes += ' font-weight="bold"' if said.get("bold") else ""
                 attributes += ' opacity="0.6"' if said.get("dim") else ""
                 x, y = MARGIN + place * WIDE, MARGIN + (row + 0.75) * HIGH
-                texts.append(f'<text x="{x:.1f}" y="{y:.1f}" textLength="{width * WIDE:.1f}" {attributes}>{html.escape(text)}</text>')
+                texts.append(f'<text x="{x:.1f}" y="{y:.1f}" textLength="{width * WIDE:.1f}" {attributes}>{html.escape(text).replace(' ', NBSP)}</text>')
             place += width
         widest = max(widest, place)
     size = f'width="{2 * MARGIN + widest * WIDE:.0f}" height="{2 * MARGIN + len(lines) * HIGH:.0f}"'
-    print(f'<svg xmlns="http://www.w3.org/2000/svg" {size} xml:space="preserve" lengthAdjust="spacingAndGlyphs"')
+    print(f'<svg xmlns="http://www.w3.org/2000/svg" {size} lengthAdjust="spacingAndGlyphs"')
     print('  font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, DejaVu Sans Mono, monospace" font-size="14">')
     print(f'<rect width="100%" height="100%" rx="8" fill="{GROUND}"/>')
     print("\n".join(texts))
