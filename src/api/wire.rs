@@ -6,11 +6,8 @@ use serde_json::Value;
 
 use super::client::NewUpload;
 use crate::model::answer::{
-    FileId, FilePage, FileStatus, PartId, RemoteFile, Upload, UploadId, UploadStatus,
+    FileId, FilePage, FileStatus, PartId, RemoteFile, Upload, UploadId, UploadStatus, can_be_id,
 };
-
-/// The longest id that is taken, in bytes. The longest seen have some 100.
-const ID: usize = 512;
 
 /// How much is kept of a status that is not documented, in bytes.
 const STATUS: usize = 64;
@@ -193,13 +190,9 @@ fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| format!("not the JSON that was expected ({error})"))
 }
 
-/// An id that can be kept, listed and put into a path. A URL with a segment of dots would be another URL.
 fn id(id: Option<String>) -> Result<String, String> {
     let id = id.filter(|id| !id.is_empty()).ok_or("without an id")?;
-    if id.len() > ID || id.chars().any(char::is_control) || id == "." || id == ".." {
-        return Err("with an id that cannot be one".to_owned());
-    }
-    Ok(id)
+    if can_be_id(&id) { Ok(id) } else { Err("with an id that cannot be one".to_owned()) }
 }
 
 fn size(value: &Value) -> Option<u64> {

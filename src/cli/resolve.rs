@@ -11,7 +11,7 @@ use super::output::Output;
 use super::target::Target;
 use super::{Common, at};
 use crate::engine::requests::{kind, written};
-use crate::model::answer::FileId;
+use crate::model::answer::{FileId, can_be_id};
 use crate::model::board::Resolution;
 use crate::model::job::State;
 use crate::store::NewRequest;
@@ -46,7 +46,7 @@ pub struct Arguments {
 
 pub(super) async fn run(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let resolution = match &arguments.file_id {
-        Some(id) if id.is_empty() || id.chars().any(|c| c.is_whitespace() || c.is_control()) => {
+        Some(id) if !can_be_id(id) || id.contains(char::is_whitespace) => {
             return Err(Failure::said("--file-id: that is no File ID".to_owned()));
         }
         Some(id) if arguments.unchecked => Resolution::IsUnchecked(FileId(id.clone())),

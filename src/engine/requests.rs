@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::{Engine, Message, REQUESTS_EVERY};
-use crate::model::answer::FileId;
+use crate::model::answer::{FileId, can_be_id};
 use crate::model::board::{Ask, Event, Request, Resolution};
 use crate::model::job::{Code, Job, JobId, State, Subject};
 use crate::model::time::Wall;
@@ -395,8 +395,10 @@ pub fn written(resolution: &Resolution) -> String {
     }
 }
 
+/// What an argument means. A command has looked at it, but who leaves a file in the spool needs none.
 fn resolution(argument: &str) -> Option<Resolution> {
     match argument.split_once(' ') {
+        Some((_, file)) if !can_be_id(file) => None,
         Some(("is", file)) => Some(Resolution::Is(FileId(file.to_owned()))),
         Some(("unchecked", file)) => Some(Resolution::IsUnchecked(FileId(file.to_owned()))),
         None if argument == "again" => Some(Resolution::Again),
@@ -409,4 +411,34 @@ fn at_once(rows: &[RequestRow]) -> usize {
     let mut jobs = HashSet::new();
     let first = rows.iter().take(AT_ONCE);
     first.take_while(|row| row.request.job.is_none_or(|job| jobs.insert(job))).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolution_names_a_file_by_what_can_be_an_id_whoever_asks() {
+        for said in [
+            Resolution::Is(FileId("file-1".into())),
+            Resolution::IsUnchecked(FileId("assistant-ü/+=".into())),
+            Resolution::Again,
+        ] {
+            assert_eq!(resolution(&written(&said)), Some(said));
+        }
+        let long = format!("unchecked {}", "f".repeat(513));
+        for wrong in [
+            "unchecked ",
+            "unchecked file-1\nfile-2\t/etc/passwd",
+            "unchecked file\u{0}",
+            "is \u{1b}[31m",
+            "is ..",
+            "is .",
+            "sure file-1",
+            "again and again",
+            &long,
+        ] {
+            assert_eq!(resolution(wrong), None, "{wrong:?}");
+        }
+    }
 }

@@ -29,6 +29,19 @@ id! {
     FileId
 }
 
+/// The longest id that is taken, in bytes. The longest seen have some 100.
+const LONGEST: usize = 512;
+
+/// Whether this can be an id, whoever says it: one that can be kept, listed, given to a program and put into a path. A URL
+/// with a segment of dots would be another URL.
+pub fn can_be_id(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= LONGEST
+        && !text.chars().any(char::is_control)
+        && text != "."
+        && text != ".."
+}
+
 /// The state of an Upload as the server tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UploadStatus {
