@@ -133,7 +133,9 @@ fn reason(record: &Record, now: Wall) -> String {
             code.map_or(until.clone(), |code| format!("{code}, {until}"))
         }
         (Some("requested"), ..) => {
-            format!("{} is asked for", record.requested.as_deref().unwrap_or_default())
+            // What a file of the spool calls it may be anything.
+            let asked = record.requested.as_deref().unwrap_or_default();
+            format!("{} is asked for", shown_bytes(asked.as_bytes()))
         }
         (Some("paused"), ..) => "paused".into(),
         (Some(_), ..) => "waits for its turn".into(),

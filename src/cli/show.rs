@@ -167,7 +167,7 @@ impl Whole {
         add("stored", record.stored_at.map(local));
         add("deleted", record.file_expires_at.map(|at| format!("{} by the server", local(at))));
         add("waits", waiting(record, now).map(|why| waits(record, why)));
-        add("asked for", record.requested.clone());
+        add("asked for", record.requested.as_ref().map(|asked| shown_bytes(asked.as_bytes())));
         if let Some(error) = &record.error {
             add("error", Some(format!("{}: {}", error.code, shown_bytes(error.message.as_bytes()))));
             add("remedy", error.code.parse::<Code>().ok().map(|code| code.remedy().to_owned()));

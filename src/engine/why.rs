@@ -515,6 +515,7 @@ fn waits(why: Why, row: &Row, record: Option<&Record>) -> Why {
             )
         }
         Wait::Request(request) => {
+            let request = shown_bytes(request.as_bytes());
             say("requested", format!("job {job} waits for {request} to be taken up, as was asked"), why)
         }
         Wait::Paused(_) => {

@@ -7,7 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use upspool::store::FinishState;
+use upspool::model::job::JobId;
+use upspool::model::time::Wall;
+use upspool::store::{FinishState, NewRequest, Store};
 use upspool::text::{base64, shown};
 
 use crate::harness::{Bench, name, sha256};
@@ -238,4 +240,29 @@ async fn no_name_forges_a_line_of_what_a_service_says() {
         assert!(is_line(line), "{line:?}");
     }
     assert!(log.lines().filter(|line| line.contains("event=\"stored\"")).count() == hostile().len(), "{log}");
+}
+
+#[tokio::test]
+async fn what_a_request_calls_itself_is_one_plain_line_for_people() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.once(&[]).await.0, 0, "there is a store to ask");
+    command(&bench, &["pause".as_ref()]);
+    let path = bench.drop_file("a.txt", b"a");
+    assert_eq!(bench.once(&[]).await.0, 75);
+    // As the service would write it down of a file that a member of its group left.
+    let asked = NewRequest {
+        kind: "\u{1b}]0;owned\u{7}\u{202e}\rretry".into(),
+        job: Some(JobId(1)),
+        folder: None,
+        argument: None,
+    };
+    let store = Store::open_for_asking(&bench.state_dir()).await.unwrap();
+    store.insert_request(&asked, Wall(0)).await.unwrap();
+    store.close().await;
+    for arguments in [&["list".as_ref()][..], &["show".as_ref(), "1".as_ref()]] {
+        let said = command(&bench, arguments);
+        assert!(said.contains("\\x1b]0;owned"), "{said}");
+        is_plain("a command", &said);
+    }
+    is_plain("why", &command(&bench, &["why".as_ref(), path.as_ref()]));
 }
