@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -111,7 +112,10 @@ fn look(what: String, path: &Path, right: Right, mounts: &str) -> Place {
     let path = real(path);
     let mut way: Vec<Inode> = path.ancestors().filter_map(inode).collect();
     way.reverse();
-    let exists = way.last().is_some_and(|last| last.path == path);
+    // What cannot be looked at may be there: nobody is told to make it anew, with an owner and a mode of its own.
+    let missing =
+        |error: std::io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+    let exists = !fs::metadata(&path).is_err_and(missing);
     let mount = mount_of(mounts, &path);
     Place { what, path, right, exists, mount, way }
 }
@@ -218,5 +222,8 @@ mod tests {
         assert_eq!(found.way.len(), real.ancestors().count());
         let missing = look("the folder".into(), &dir.path().join("link/none"), Right::CHANGE, MOUNTS);
         assert_eq!((missing.path, missing.exists), (real.join("none"), false));
+        // Not even root may look at this one; whoever may not enter a directory knows as little of what is in it.
+        let hidden = look("the folder".into(), &real.join("x".repeat(300)), Right::CHANGE, MOUNTS);
+        assert!(hidden.exists, "nobody is to be told to make it anew");
     }
 }

@@ -105,10 +105,10 @@ pub fn drop_in(places: &[Place], service: Option<&Service>) -> DropIn {
     let under = |path: &Path, roots: &[&str]| roots.iter().any(|root| path.starts_with(root));
     for place in places {
         let (path, what) = (&place.path, &place.what);
-        let Some(written) = quoted(path) else {
+        if quoted(path).is_none() {
             needs.remarks.push(format!("{what} has a name that no unit can hold: give it another"));
             continue;
-        };
+        }
         if place.mount != Path::new("/") && !under(&place.mount, &EARLY) {
             needs.mounts.entry(place.mount.clone()).or_insert_with(|| format!("{what} lies there"));
         }
@@ -120,8 +120,10 @@ pub fn drop_in(places: &[Place], service: Option<&Service>) -> DropIn {
         }
         if !place.exists {
             let user = service.map_or("upspool", |service| service.user.as_str());
+            // For a shell, and root's: what a unit takes for a word may be a command there.
+            let typed = in_shell(&path.to_string_lossy());
             needs.remarks.push(format!(
-                "{what} is not there yet, and the unit lets nobody make it: install -d -o {user} -g {user} -m 750 {written}"
+                "{what} is not there yet, and the unit lets nobody make it: install -d -o {user} -g {user} -m 750 {typed}"
             ));
         }
         if let Some(service) = service {
@@ -156,7 +158,7 @@ fn reach(place: &Place, service: &Service, groups: &mut BTreeMap<u32, String>) -
             continue;
         }
         let (user, verb) = (&service.user, right.words());
-        let path = quoted(&inode.path).unwrap_or_else(|| place.what.clone());
+        let path = inode.path.display();
         let directory =
             if inode.path == place.path { String::new() } else { format!(", on the way to {}", place.what) };
         return Err(format!(
@@ -226,6 +228,12 @@ fn quoted_as(path: &Path, prefix: &str) -> Option<String> {
         return Some(format!("{prefix}{text}"));
     }
     Some(format!("\"{prefix}{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")))
+}
+
+/// A path as a word of a shell.
+fn in_shell(path: &str) -> String {
+    let is_plain = |one: char| one.is_alphanumeric() || matches!(one, '_' | '-' | '.' | '/');
+    if path.chars().all(is_plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', "'\\''")) }
 }
 
 #[cfg(test)]
@@ -357,6 +365,23 @@ SupplementaryGroups=scanners
         let needs = drop_in(&[done], Some(&service()));
         assert!(needs.remarks[0].ends_with("install -d -o upspool -g upspool -m 750 /srv/done"), "{needs:?}");
         assert_eq!(needs.writable.len(), 1);
+    }
+
+    #[test]
+    fn what_is_said_to_be_typed_is_for_a_shell_and_what_is_said_to_be_edited_for_a_unit() {
+        for (path, typed) in [
+            ("/srv/$(reboot)", "'/srv/$(reboot)'"),
+            ("/srv/a;b `c` & d", "'/srv/a;b `c` & d'"),
+            ("/srv/it's", "'/srv/it'\\''s'"),
+            ("/srv/100%", "'/srv/100%'"),
+        ] {
+            let needs = drop_in(&[Place { exists: false, ..place(path, Right::CHANGE) }], Some(&service()));
+            assert!(needs.remarks[0].ends_with(&format!(" -m 750 {typed}")), "{needs:?}");
+        }
+        let mut closed = place("/srv/100%", Right::LIST);
+        closed.way[1].mode = 0o700;
+        let needs = drop_in(&[closed], Some(&service()));
+        assert!(needs.remarks[0].starts_with("upspool may not list /srv/100% (mode 700)"), "{needs:?}");
     }
 
     #[test]
