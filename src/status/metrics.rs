@@ -120,22 +120,28 @@ fn now(text: &mut Text, live: &Live) {
 }
 
 fn in_store(text: &mut Text, ledger: &Ledger, now: Wall) {
-    let jobs = ledger.folders.iter().flat_map(|folder| {
-        folder
-            .counts
-            .iter()
-            .map(|(state, jobs)| (vec![("folder", folder.name.as_str()), ("state", *state)], number(*jobs)))
-    });
+    // A folder whose path has changed has a row for each path, by one name: together, since no line may be there twice.
+    let (mut jobs, mut waiting) = (BTreeMap::new(), BTreeMap::new());
+    for folder in &ledger.folders {
+        let name = folder.name.as_str();
+        *waiting.entry(name).or_insert(0) += folder.waiting_bytes;
+        for (state, count) in &folder.counts {
+            *jobs.entry((name, *state)).or_insert(0) += count;
+        }
+    }
+    let mut oldest: BTreeMap<&str, Wall> = BTreeMap::new();
+    for (folder, at) in &ledger.oldest {
+        let first = oldest.entry(folder).or_insert(*at);
+        *first = (*at).min(*first);
+    }
+    let jobs = jobs
+        .into_iter()
+        .map(|((folder, state), jobs)| (vec![("folder", folder), ("state", state)], number(jobs)));
     text.gauge("upspool_jobs", "Jobs in the store; the sum over the states is what was found.", jobs);
-    let waiting = ledger
-        .folders
-        .iter()
-        .map(|folder| (vec![("folder", folder.name.as_str())], number(folder.waiting_bytes)));
+    let waiting = waiting.into_iter().map(|(folder, bytes)| (vec![("folder", folder)], number(bytes)));
     text.gauge("upspool_queued_bytes", "Bytes of the files that wait to be sent.", waiting);
-    let oldest = ledger
-        .oldest
-        .iter()
-        .map(|(folder, at)| (vec![("folder", folder.as_str())], now.since(*at).as_secs_f64()));
+    let oldest =
+        oldest.into_iter().map(|(folder, at)| (vec![("folder", folder)], now.since(at).as_secs_f64()));
     text.gauge(
         "upspool_oldest_queued_seconds",
         "For how long the oldest file waits that is not sent.",
@@ -203,6 +209,7 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::FolderJson;
 
     #[test]
     fn a_histogram_is_cumulative_and_a_label_is_escaped() {
@@ -217,6 +224,33 @@ mod tests {
         let mut text = Text::default();
         text.line("g", "", &vec![("folder", "a\\b\"c\nd")], 3.0);
         assert_eq!(text.0, "g{folder=\"a\\\\b\\\"c\\nd\"} 3\n");
+    }
+
+    #[test]
+    fn a_folder_that_has_moved_has_each_line_once() {
+        let folder = |path: &str, queued: u64, waiting_bytes: u64| FolderJson {
+            name: "batch".into(),
+            path: path.into(),
+            paused: false,
+            paused_why: None,
+            counts: [("queued", queued), ("stored", 2)].into(),
+            waiting_files: queued,
+            waiting_bytes,
+        };
+        let ledger = Ledger {
+            folders: vec![folder("/srv/old", 1, 10), folder("/srv/new", 3, 200)],
+            oldest: vec![("batch".into(), Wall(5_000)), ("batch".into(), Wall(9_000))],
+        };
+        let mut text = Text::default();
+        in_store(&mut text, &ledger, Wall(11_000));
+        let lines: Vec<_> = text.0.lines().filter(|line| !line.starts_with('#')).collect();
+        let expected = [
+            "upspool_jobs{folder=\"batch\",state=\"queued\"} 4",
+            "upspool_jobs{folder=\"batch\",state=\"stored\"} 4",
+            "upspool_queued_bytes{folder=\"batch\"} 210",
+            "upspool_oldest_queued_seconds{folder=\"batch\"} 6",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]
