@@ -130,7 +130,7 @@ impl Store {
         let mut connection = read.connect().await.map_err(|error| StoreError::opening(&path, &error))?;
         let up_to_date = match is_hidden {
             true => Ok(()),
-            false => check::is_up_to_date(&mut connection, &path, said.as_ref()).await,
+            false => has_what_it_had(&mut connection, &path, said.as_ref()).await,
         };
         // Nothing was written; how the connection ends does not matter.
         connection.close().await.ok();
@@ -141,6 +141,21 @@ impl Store {
         let (identity, vitals) = (identity(&path).ok(), Arc::new(Vitals::new()));
         let (reader, boot) = (readers(read), BootId(String::new()));
         Ok(Store { writer, reader, boot, path, identity, witness: None, vitals })
+    }
+}
+
+/// Refuses, for a command, a database that has less than was committed to it. A service that starts for the first time may
+/// have made the witness, and committed, after it was looked for.
+async fn has_what_it_had(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    said: Option<&Testimony>,
+) -> Result<()> {
+    let looked = check::is_up_to_date(connection, path, said).await;
+    let state_dir = path.parent().filter(|_| matches!(looked, Err(StoreError::Alone { .. })));
+    match state_dir {
+        Some(state_dir) if witness::read(state_dir)?.is_some() => Ok(()),
+        _ => looked,
     }
 }
 
@@ -275,4 +290,24 @@ pub(super) fn make_file(path: &Path) -> Result<()> {
         .open(path)
         .and_then(|file| file.set_permissions(Permissions::from_mode(0o640)))
         .map_err(|error| StoreError::of_system(path, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Write, spawn_writer};
+
+    #[tokio::test]
+    async fn a_command_that_looked_just_before_the_first_commit_finds_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _lock) = Store::open(dir.path(), BootId("a".into())).await.unwrap();
+        let (writer, _task) = spawn_writer(&store);
+        writer.ask(Write::Flush).await.unwrap();
+        let path = dir.path().join(DATABASE);
+        let mut connection = options(&path).read_only(true).connect().await.unwrap();
+        assert_eq!(has_what_it_had(&mut connection, &path, None).await, Ok(()));
+        fs::remove_file(witness::path(dir.path())).unwrap();
+        let alone = has_what_it_had(&mut connection, &path, None).await;
+        assert!(matches!(alone, Err(StoreError::Alone { .. })), "{alone:?}");
+    }
 }
