@@ -4,6 +4,7 @@
 //! The new database is made whole under another name and gets its own by one rename, so that whatever cuts this off leaves
 //! either no store or a finished one.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -103,6 +104,11 @@ pub async fn rebuild(
             aside::set_aside(state_dir, &lock, now)?
         }
     };
+    if said.is_none() {
+        // It may have been lost with the database. A new one without it would be refused, were this cut off before it is made.
+        let name = aside.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
+        Witness::open(state_dir)?.set_aside(name).map_err(|error| StoreError::of_system(&path, &error))?;
+    }
     let said = witness::read(state_dir)?.unwrap_or_default();
     let new = state_dir.join(format!("{DATABASE}.new"));
     let mut rebuilt = build(&new, aside.as_deref(), folders, &said, now).await?;

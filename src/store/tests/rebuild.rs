@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use super::*;
 use crate::model::answer::FileId;
 use crate::model::job::{Doubt, Stage, State};
-use crate::store::{DATABASE, NewRequest, RebuildError, Rebuilt, rebuild};
+use crate::store::{DATABASE, NewRequest, RebuildError, Rebuilt, SPOOL, aside, rebuild, witness};
 
 const PAGE: u64 = 4096;
 
@@ -77,6 +77,26 @@ async fn what_is_open_goes_on_after_it_and_all_is_paused() {
     assert_eq!(after.store.pending_requests(0).await.unwrap(), [], "an old wish must not start the sending");
     let next = after.queued("next").await;
     assert_eq!(next.id.0, completing.id.0 + 1, "numbers are never given again");
+}
+
+#[tokio::test]
+async fn wherever_a_rebuild_without_a_witness_is_cut_off_the_next_one_reads_the_same() {
+    let fixture = Fixture::new().await;
+    let job = fixture.queued("a").await;
+    let dir = spoil(fixture, []).await;
+    let lock = Lock::take(dir.path()).unwrap();
+    aside::set_aside(dir.path(), &lock, at(0).wall).unwrap().unwrap();
+    drop(lock);
+    fs::remove_file(witness::path(dir.path())).unwrap();
+    // Cut off just before the new database gets its name: what is in the way is met then.
+    fs::write(dir.path().join(SPOOL), "").unwrap();
+    rebuild(dir.path(), &configured(), at(9000).wall).await.unwrap_err();
+    assert!(!dir.path().join(DATABASE).exists());
+    assert!(witness::read(dir.path()).unwrap().is_some(), "with the name it would be refused");
+    fs::remove_file(dir.path().join(SPOOL)).unwrap();
+    let (told, after) = rebuilt(&dir, &configured()).await;
+    assert_eq!((told.jobs, told.lost), (1, 0), "{told:?}");
+    assert_eq!(after.load(job.id).await, job);
 }
 
 #[tokio::test]
