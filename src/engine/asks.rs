@@ -17,8 +17,11 @@ use crate::model::watchdog::Await;
 use crate::store::{Health, Look, Refused, SPOOL, Spool, Spooled, Store, Write, WriteError, Writer};
 use crate::text::{count, shorten, shown, shown_bytes};
 
-/// How often it is looked. What is asked is promised to be taken up within a second.
+/// How often it is looked at most, and also where nobody rings. What is asked is promised to be taken up within a second.
 const EVERY: Duration = Duration::from_millis(250);
+
+/// How often it is looked although nobody rang.
+const REST: Duration = Duration::from_secs(5);
 
 /// Requests that wait in the store while no more are taken from the spool: what a person asks who may write the store is
 /// not kept waiting for long behind what others pile up.
@@ -86,7 +89,10 @@ impl Asks {
             drop(self);
             return std::future::pending().await;
         };
+        // Without one, for the kernel has only so many, it is looked all the time.
+        let bell = spool.bell().ok();
         loop {
+            let mut rests = false;
             self.here.at(Await::Store);
             // First, since there is hardly ever anything: the store is not asked four times a second for nothing.
             let Some((empty, same)) = blocking(move || (spool.is_empty(), spool)).await else { return };
@@ -95,6 +101,7 @@ impl Asks {
                 Ok(true) => {
                     self.failing = false;
                     self.set_idle(true);
+                    rests = true;
                 }
                 Ok(false) if self.has_room().await => {
                     let Some(same) = self.look(spool).await else { return };
@@ -106,6 +113,9 @@ impl Asks {
             self.here.at(Await::Message);
             self.here.got_on();
             tokio::time::sleep(EVERY).await;
+            if let Some(bell) = bell.as_ref().filter(|_| rests) {
+                let _ = tokio::time::timeout(REST, bell.rung()).await;
+            }
         }
     }
 

@@ -50,7 +50,7 @@ use crate::model::job::{Code, FolderId, JobId, Reason, Stage, State, Step, Subje
 use crate::model::time::{Boot, Wall};
 use crate::model::watchdog::{Await, LONGEST_REST};
 use crate::model::why::Wait;
-use crate::store::{Health, HistoryRow, Store, Write, WriteError, Writer};
+use crate::store::{Bell, Health, HistoryRow, Store, Write, WriteError, Writer};
 use crate::text::shown_bytes;
 
 /// The longest time without a look at the clock: a machine that slept wakes with all its timers late.
@@ -58,6 +58,12 @@ const LONGEST_SLEEP: Duration = LONGEST_REST;
 
 /// How often requests of commands are looked for. They are promised to be taken up within a second.
 const REQUESTS_EVERY: Duration = Duration::from_millis(500);
+
+/// How often requests are looked for although nobody wrote into the state directory.
+const REST: Duration = Duration::from_secs(5);
+
+/// How long a writer is given to come to its end before it is looked.
+const RINGING: Duration = Duration::from_millis(50);
 
 /// How often the board is told how far Parts got: it counts them in steps of ten seconds.
 const MOVED_EVERY: Duration = Duration::from_secs(5);
@@ -190,10 +196,17 @@ impl Engine {
         for event in std::mem::take(&mut self.parts.first) {
             self.apply(event);
         }
+        // Without one, for the kernel has only so many, it is looked all the time.
+        let bell = self.parts.store.bell().ok();
+        let (mut rests, mut looked) = (false, Boot(0));
         let mut moved = tokio::time::interval(MOVED_EVERY);
         moved.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let now = self.parts.clock.now();
+            if rests && !self.may_rest() {
+                rests = false;
+                requests.reset_immediately();
+            }
             if let Some(since) = self.stopping {
                 // What is not written by now never will be.
                 let in_vain = self.damaged && self.parts.board.is_quiet();
@@ -233,6 +246,16 @@ impl Engine {
                     self.show_neglected();
                     self.look_at_rates();
                     self.take_requests().await;
+                    looked = now.boot;
+                    rests = bell.is_some() && self.may_rest();
+                    if rests {
+                        requests.reset_after(REST);
+                    }
+                }
+                () = ring(bell.as_ref()), if rests && self.stopping.is_none() => {
+                    rests = false;
+                    // Whoever writes is to come to its end, and the writer's own commits are no reason to look more often.
+                    requests.reset_after(REQUESTS_EVERY.saturating_sub(now.boot.since(looked)).max(RINGING));
                 }
                 // Else they wait for the tick with the others.
                 Ok(()) = self.parts.asked.changed(), if self.stopping.is_none() && self.nothing_asked => {
@@ -265,6 +288,12 @@ impl Engine {
             }
         }
         None
+    }
+
+    /// Whether requests are all there is to look for.
+    fn may_rest(&self) -> bool {
+        let is_up = *self.parts.writer.health().borrow() == Health::Up;
+        self.nothing_asked && is_up && !self.waits_for_store() && self.parts.board.slots().0 == 0
     }
 
     fn show_neglected(&self) {
@@ -483,6 +512,14 @@ impl Engine {
         } else {
             None
         }
+    }
+}
+
+/// Waits until somebody wrote into the state directory.
+async fn ring(bell: Option<&Bell>) {
+    match bell {
+        Some(bell) => bell.rung().await,
+        None => std::future::pending().await,
     }
 }
 

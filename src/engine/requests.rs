@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::{Engine, Message, REQUESTS_EVERY};
@@ -53,10 +52,14 @@ pub mod kind {
 }
 
 impl Engine {
+    /// Whether the store has not answered yet to what a look at the requests wanted of it.
+    pub(super) fn waits_for_store(&self) -> bool {
+        [&self.flushing, &self.judging].into_iter().flatten().any(|task| !task.is_finished())
+    }
+
     /// Takes up what commands left, unless the store is down or slow: the loop waits for it for a moment at most.
     pub(super) async fn take_requests(&mut self) {
-        let under_way = |task: &Option<JoinHandle<()>>| task.as_ref().is_some_and(|task| !task.is_finished());
-        if under_way(&self.flushing) || under_way(&self.judging) {
+        if self.waits_for_store() {
             return;
         }
         // The answer could not be written either.

@@ -23,7 +23,7 @@ use crate::model::job::{FolderId, JobId};
 use crate::model::time::Wall;
 use crate::text::{shorten, shown_bytes};
 
-use super::NewRequest;
+use super::{Bell, NewRequest};
 
 /// The name of the spool in the state directory.
 pub const SPOOL: &str = "asks";
@@ -131,6 +131,14 @@ impl Spool {
         fchmod(&directory, Mode::from_raw_mode(DIRECTORY_MODE))?;
         let listing = Dir::read_from(&directory)?;
         Ok(Spool { directory, listing, names: VecDeque::new(), listed: true })
+    }
+
+    /// Rings when somebody leaves something.
+    ///
+    /// # Errors
+    /// As [`Bell::of`].
+    pub fn bell(&self) -> io::Result<Bell> {
+        Bell::of_open(&self.directory)
     }
 
     /// Whether nothing is there to be looked at. Blocks, and costs next to nothing.

@@ -393,6 +393,8 @@ async fn however_many_come_only_so_many_are_let_in() {
     let service = bench.start();
     let address = address(&service).await;
     let open = || std::fs::read_dir(format!("/proc/{}/fd", service.pid())).unwrap().count();
+    // What the service opens for itself it has opened when its engine answers.
+    assert_eq!(get(&address, "/api/status").await.status, 200);
     let before = open();
     let clients: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(&address).unwrap()).collect();
     let let_in = async {
@@ -410,7 +412,7 @@ async fn however_many_come_only_so_many_are_let_in() {
     assert_eq!(&answer, b"HTTP/1.1 200");
     let now = open();
     // The store's readers come and go.
-    assert!(now <= before + 32 + 8, "{now} descriptors, and {before} before");
+    assert!(now <= before + 32 + 16, "{now} descriptors, and {before} before");
     drop(clients);
     assert_eq!(service.stop().await.0.code(), Some(0));
 }
