@@ -19,6 +19,10 @@ const LONGEST_PROBE: Duration = Duration::from_secs(300);
 /// Good answers after which one more slot is tried, when the server asked us to slow down.
 const GROW_AFTER: usize = 8;
 
+/// How long a pace lasts after the server last asked for it. Good answers end it sooner, but an account that has nothing to
+/// send gets none, and the slots are everybody's.
+const PACE_LASTS: Duration = Duration::from_secs(600);
+
 /// What a hold keeps back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
@@ -280,6 +284,11 @@ impl Gates {
         }
         pace.until = pace.until.max(until);
         pace.good = 0;
+    }
+
+    /// Forgets paces that nobody has asked for of late.
+    pub(super) fn forget_paces(&mut self, now: Boot) {
+        self.pace.retain(|_, pace| now.since(pace.until) < PACE_LASTS);
     }
 
     /// Part slots at this pace.

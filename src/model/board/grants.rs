@@ -229,6 +229,7 @@ impl Board {
     }
 
     fn fill_slots(&mut self, now: Now) {
+        self.gates.forget_paces(now.boot);
         let slots = self.gates.slots(self.part_slots());
         while self.running_parts() < slots {
             if let Some((id, index, probe)) = self.most_urgent_part(now.boot) {

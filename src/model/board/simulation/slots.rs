@@ -7,6 +7,7 @@ use super::super::{Bound, Work};
 use super::world::{MB, World};
 use super::{DAY, server_error};
 use crate::model::failure::{Facts, Failure};
+use crate::model::job::Stage;
 
 /// Sends so many files of 4 GB over a link of `rate` whose connections carry `each`; how long that takes.
 fn send(parallel: Option<usize>, rate: f64, each: f64, files: usize) -> (World, Duration) {
@@ -73,4 +74,38 @@ fn a_server_that_asks_for_a_slower_pace_is_not_sent_more_at_once() {
     world.assert_all_stored();
     assert!(paced > 100, "{paced}");
     assert_eq!(world.most_parts, FIRST);
+}
+
+#[test]
+fn an_account_that_has_nothing_more_to_send_slows_no_other_down_for_good() {
+    let refused = |status, retry_after| match server_error() {
+        Failure::Refused { kind, code, message, .. } => {
+            Failure::Refused { facts: Facts { status, retry_after, ..Facts::default() }, kind, code, message }
+        }
+        other => other,
+    };
+    let mut world = World::new(10e6);
+    let slowed = world.add_for(0, 1000 * MB, "other");
+    for _ in 0..4 {
+        world.add_for(1, 4000 * MB, "default");
+    }
+    // It is asked to slow down, and then its only file is none that the server takes.
+    let asked = std::cell::Cell::new(0);
+    world.fault = Box::new(move |work, job, _, _| {
+        let is_part = job == Some(slowed) && matches!(work, Work::Part { .. });
+        asked.set(asked.get() + usize::from(is_part));
+        is_part.then(|| match asked.get() {
+            ..=20 => refused(429, Some(Duration::from_secs(1))),
+            _ => refused(400, None),
+        })
+    });
+    world.boot();
+    let mut fewest = FIRST;
+    while !world.board.is_done() {
+        world.one();
+        fewest = fewest.min(world.board.slots().1);
+    }
+    assert_eq!(world.rows[&slowed].stage, Stage::Failed);
+    assert!(fewest < FIRST, "{fewest}");
+    assert_eq!((world.board.slots().1, world.board.paces().count()), (FIRST, 0));
 }
