@@ -16,6 +16,7 @@ use crate::model::job::JobId;
 use crate::model::watchdog::Await;
 use crate::store::{Health, Look, Refused, SPOOL, Spool, Spooled, Store, Write, WriteError, Writer};
 use crate::text::{count, shorten, shown, shown_bytes};
+use crate::watch::Bell;
 
 /// How often it is looked at most, and also where nobody rings. What is asked is promised to be taken up within a second.
 const EVERY: Duration = Duration::from_millis(250);
@@ -90,7 +91,7 @@ impl Asks {
             return std::future::pending().await;
         };
         // Without one, for the kernel has only so many, it is looked all the time.
-        let bell = spool.bell().ok();
+        let bell = Bell::of_open(&spool).ok();
         loop {
             let mut rests = false;
             self.here.at(Await::Store);

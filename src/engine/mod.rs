@@ -50,8 +50,9 @@ use crate::model::job::{Code, FolderId, JobId, Reason, Stage, State, Step, Subje
 use crate::model::time::{Boot, Wall};
 use crate::model::watchdog::{Await, LONGEST_REST};
 use crate::model::why::Wait;
-use crate::store::{Bell, Health, HistoryRow, Store, Write, WriteError, Writer};
+use crate::store::{Health, HistoryRow, Store, Write, WriteError, Writer};
 use crate::text::shown_bytes;
+use crate::watch::Bell;
 
 /// The longest time without a look at the clock: a machine that slept wakes with all its timers late.
 const LONGEST_SLEEP: Duration = LONGEST_REST;
@@ -197,7 +198,7 @@ impl Engine {
             self.apply(event);
         }
         // Without one, for the kernel has only so many, it is looked all the time.
-        let bell = self.parts.store.bell().ok();
+        let bell = self.parts.store.path().parent().and_then(|directory| Bell::of(directory).ok());
         let (mut rests, mut looked) = (false, Boot(0));
         let mut moved = tokio::time::interval(MOVED_EVERY);
         moved.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -14,7 +14,7 @@
 //!   it, if need be with the first pages of a new one (`transplant`).
 //! - `health` is whether the store works; `writer` is the one task that writes, many [`Write`]s to a commit; `write` says what they are and does them.
 //! - `read` and `list` answer the commands; `requests` takes what they ask for, and `spool` what those ask for who may not
-//!   write here. `bell` tells that there may be some.
+//!   write here.
 //! - `servers` remembers what was learnt of a server, and says which Files are the ledger's.
 //! - `upkeep` forgets what is old and copies the whole.
 //!
@@ -22,7 +22,6 @@
 //! statement: whoever wants more pages by key.
 
 mod aside;
-mod bell;
 mod check;
 mod deadline;
 mod enqueue;
@@ -55,7 +54,6 @@ mod writer;
 mod tests;
 
 pub use aside::set_aside;
-pub use bell::Bell;
 pub use deadline::{BootId, SavedDeadline, resume_deadline};
 pub use enqueue::{Arrival, Candidate};
 pub use error::{Result, StoreError, WriteError};
@@ -102,14 +100,6 @@ impl Store {
     /// The database file.
     pub fn path(&self) -> &std::path::Path {
         &self.path
-    }
-
-    /// Rings when anybody writes into the state directory.
-    ///
-    /// # Errors
-    /// As [`Bell::of`].
-    pub fn bell(&self) -> std::io::Result<Bell> {
-        Bell::of(self.path.parent().unwrap_or_else(|| std::path::Path::new(".")))
     }
 
     /// Whether the name of the database still leads to the file that was opened.

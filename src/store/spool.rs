@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::model::job::{FolderId, JobId};
 use crate::model::time::Wall;
 use crate::text::{shorten, shown_bytes};
 
-use super::{Bell, NewRequest};
+use super::NewRequest;
 
 /// The name of the spool in the state directory.
 pub const SPOOL: &str = "asks";
@@ -133,14 +133,6 @@ impl Spool {
         Ok(Spool { directory, listing, names: VecDeque::new(), listed: true })
     }
 
-    /// Rings when somebody leaves something.
-    ///
-    /// # Errors
-    /// As [`Bell::of`].
-    pub fn bell(&self) -> io::Result<Bell> {
-        Bell::of_open(&self.directory)
-    }
-
     /// Whether nothing is there to be looked at. Blocks, and costs next to nothing.
     ///
     /// # Errors
@@ -189,7 +181,11 @@ impl Spool {
                     look.refused.push(Refused { name: shown(&name), why, stays });
                 }
                 Err(Fault::NotNow) => {}
-                Err(Fault::System(error)) => return Err(error),
+                Err(Fault::System(error)) if look.asks.is_empty() && look.refused.is_empty() => {
+                    return Err(error);
+                }
+                // What was found before is taken first; this one is met again, behind all that lies there now.
+                Err(Fault::System(_)) => {}
             }
         }
         look.more = !self.names.is_empty() || !self.listed;
@@ -259,6 +255,13 @@ impl Spool {
             // If not, it is tried again.
             let _ = remove(&self.directory, name);
         }
+    }
+}
+
+impl AsFd for Spool {
+    /// The directory.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
     }
 }
 

@@ -10,8 +10,10 @@
 //! - `folder`: the task of one folder, which brings these together.
 //! - [`look`](look()): one look at one file, which decides with [`crate::model::settle`] whether it may be read;
 //!   `lease`: whether anybody writes to it.
+//! - `bell`: whether anybody wrote into a directory of our own.
 //! - `presence`: whether the files of known rows are still there, and on what ground.
 
+mod bell;
 mod folder;
 mod hints;
 pub mod ignore;
@@ -33,6 +35,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub use self::bell::Bell;
 use self::folder::Folder;
 use self::hints::{Ears, MOST_HINTS, Post, Signals};
 use self::ignore::TakeRules;
