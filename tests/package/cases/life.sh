@@ -94,6 +94,7 @@ test_status_is_one_line_for_systemd_and_for_people() {
     within 10 "$hold"
     show StatusText | says "0 files under way, 0 settling"
     x bash -c 'echo sk-wrong >/etc/upspool/openai-api-key'
+    within 30 'journalctl -u upspool --no-pager -o cat UPSPOOL_EVENT=key-read | grep .'
     drop held.txt 100
     within 30 'systemctl show -p StatusText --value upspool | grep -F "ON HOLD"'
     within 10 "$hold"

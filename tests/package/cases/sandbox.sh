@@ -34,7 +34,9 @@ TOML
     x test -e /srv/archive/a.txt
     x test -e /mnt/scans/in/a.txt.upspool.json
     x test -e '/home/scanner/my drop/b.txt.upspool.json'
-    show Requires | says "mnt-scans.mount"
+    # Requires= names it only where it comes from fstab or a unit, as this one does not.
+    show After | says "mnt-scans.mount"
+    show RequiresMountsFor | says "/mnt/scans"
     # Within the unit it does not look at what the sandbox shows.
     x systemctl reload upspool
     log >"$scratch/log"

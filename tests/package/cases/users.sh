@@ -42,7 +42,7 @@ test_every_command_as_root_as_a_member_of_the_group_and_as_nobody() {
         as "$user" 0 "" wait --timeout 60s
         as "$user" 0 "0 failed jobs queued again" retry --failed
         as "$user" 0 "0 jobs forgotten" prune --older-than 365d
-        as "$user" 0 "the service runs" status
+        as "$user" 0 "files under way" status
         as "$user" 0 "file-" list
         as "$user" 0 "file-" show "$file"
         as "$user" 0 "stored as file-" why "$file"
