@@ -44,11 +44,12 @@ TOML
 }
 
 test_credential_that_the_service_user_cannot_read_as_a_file() {
+    # As the unit's comments say it.
     boot
     configure
     x sed -i '/^key_file/d' /etc/upspool/upspool.toml
     x bash -c 'chown root:root /etc/upspool/openai-api-key && chmod 400 /etc/upspool/openai-api-key'
-    drop_in '[Service]' 'LoadCredential=openai-api-key:/etc/upspool/openai-api-key'
+    drop_in '[Service]' 'LoadCredential=openai-api-key:/etc/upspool/openai-api-key' 'Environment=CREDENTIALS_DIRECTORY=%d'
     x systemctl start upspool
     drop one.txt 100
     stored /srv/drop/one.txt
