@@ -74,6 +74,8 @@ start_emulator() {
 
 # The other end of the machine's link becomes the emulator's.
 plug() {
+    # That of a machine that was cut off may be there still: its namespace ends a moment later.
+    nsenter --net -t "$emulator" ip link del v0 2>/dev/null || true
     "$rig" client ip link set v0 netns "$emulator"
     nsenter --net -t "$emulator" sh -c 'ip addr add 192.0.2.2/24 dev v0 && ip link set v0 up'
 }
