@@ -131,6 +131,9 @@ pub fn drop_in(places: &[Place], service: Option<&Service>) -> DropIn {
             needs.remarks.extend(allowed.err());
         }
     }
+    // Folders of one account name its key each.
+    let mut said = BTreeSet::new();
+    needs.remarks.retain(|remark| said.insert(remark.clone()));
     let roots: Vec<PathBuf> = needs.writable.keys().cloned().collect();
     // Whoever may write to a directory may write below it.
     needs.writable.retain(|path, _| !roots.iter().any(|root| root != path && path.starts_with(root)));
@@ -362,7 +365,9 @@ SupplementaryGroups=scanners
     #[test]
     fn what_is_not_there_yet_is_to_be_made_first() {
         let done = Place { exists: false, ..place("/srv/done", Right::CHANGE) };
-        let needs = drop_in(&[done], Some(&service()));
+        // Two folders may name it, in other words or in the same.
+        let needs = drop_in(&[done.clone(), done], Some(&service()));
+        assert_eq!(needs.remarks.len(), 1);
         assert!(needs.remarks[0].ends_with("install -d -o upspool -g upspool -m 750 /srv/done"), "{needs:?}");
         assert_eq!(needs.writable.len(), 1);
     }

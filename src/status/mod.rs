@@ -41,6 +41,8 @@ pub struct NoService {
     /// Where it was asked.
     pub socket: PathBuf,
     message: String,
+    /// One may run: whoever asks may not.
+    pub denied: bool,
 }
 
 /// Binds the socket in the state directory; its group may ask.
@@ -102,9 +104,13 @@ pub async fn ask_why(state_dir: &Path, path: &Path) -> Result<Why, NoService> {
 
 async fn get_json<T: DeserializeOwned>(state_dir: &Path, what: &str) -> Result<T, NoService> {
     let socket = state_dir.join(SOCKET);
-    let failed = |message: String| NoService { socket: socket.clone(), message };
+    let failed = |message: String| NoService { socket: socket.clone(), message, denied: false };
+    let unheard = |error: io::Error| NoService {
+        denied: error.kind() == io::ErrorKind::PermissionDenied,
+        ..failed(error.to_string())
+    };
     // Asked first, since the HTTP library's words for it say nothing.
-    std::os::unix::net::UnixStream::connect(&socket).map_err(|error| failed(error.to_string()))?;
+    std::os::unix::net::UnixStream::connect(&socket).map_err(unheard)?;
     let client = reqwest::Client::builder()
         .unix_socket(socket.clone())
         .timeout(PATIENCE * 2)

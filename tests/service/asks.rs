@@ -238,6 +238,8 @@ async fn who_may_write_the_ledger_asks_as_before_and_who_is_not_in_the_group_is_
         assert!(words.contains("sudo usermod -aG daemon nobody, and log in again"), "{words}");
         assert!(words.contains(&format!("sudo -u '#{SERVICE}' upspool …")), "{words}");
     }
+    let (code, _, words) = house.nobody(&["status"]);
+    assert!(code == 3 && words.contains("this user may not ask whether a service runs"), "{code} {words}");
     service.stop().await;
     assert_eq!(house.sqlite("SELECT count(*) FROM requests"), "2");
 }
