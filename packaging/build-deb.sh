@@ -4,7 +4,7 @@ set -Eeuo pipefail
 cd "$(dirname "$0")/.."
 
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
-cargo build --locked --release --bin upspool
+cargo build --locked --release --workspace --bins
 program=$CARGO_TARGET_DIR/release/upspool
 stage=$CARGO_TARGET_DIR/package
 

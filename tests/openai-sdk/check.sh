@@ -6,5 +6,5 @@ cd "$(dirname "$0")/../.."
 env="${CARGO_TARGET_DIR:-target}/openai-sdk-env"
 [ -x "$env/bin/python" ] || python3 -m venv "$env"
 "$env/bin/pip" install --quiet --disable-pip-version-check --requirement tests/openai-sdk/requirements.txt
-cargo build --quiet -p upspool-emulator
+cargo build --quiet --locked --workspace
 exec "$env/bin/python" tests/openai-sdk/check.py "${CARGO_TARGET_DIR:-target}/debug/upspool-emulator"

@@ -22,7 +22,7 @@ rig=${1:?say the program that boots a Debian with systemd}
 shift
 target="${CARGO_TARGET_DIR:-$PWD/target}"
 deb=$(ls -t "$target"/debian/upspool_*.deb | head -n 1)
-cargo build --locked --release -p upspool-emulator
+cargo build --locked --release --workspace --bins
 scratch=$(mktemp -d)
 emulator=
 current=start
