@@ -9,7 +9,7 @@ test *names:
 
 # Every cut of the service, over a thousand; `just cuts "small: run 1, before sync 7"` those of that name.
 cuts name="":
-    UPSPOOL_CUTS=all {{ if name == "" { "" } else { "UPSPOOL_CUT=" + quote(name) } }} cargo test --test cut -- --nocapture
+    UPSPOOL_CUTS=all {{ if name == "" { "" } else { "UPSPOOL_CUT=" + quote(name) } }} cargo test --release --test cut -- --nocapture
 
 # What may not be in the code.
 lint:
