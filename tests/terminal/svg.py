@@ -49,7 +49,8 @@ def main():
                 attributes += ' font-weight="bold"' if said.get("bold") else ""
                 attributes += ' opacity="0.6"' if said.get("dim") else ""
                 x, y = MARGIN + place * WIDE, MARGIN + (row + 0.75) * HIGH
-                texts.append(f'<text x="{x:.1f}" y="{y:.1f}" textLength="{width * WIDE:.1f}" {attributes}>{html.escape(text).replace(' ', NBSP)}</text>')
+                shown = html.escape(text).replace(" ", NBSP)
+                texts.append(f'<text x="{x:.1f}" y="{y:.1f}" textLength="{width * WIDE:.1f}" {attributes}>{shown}</text>')
             place += width
         widest = max(widest, place)
     size = f'width="{2 * MARGIN + widest * WIDE:.0f}" height="{2 * MARGIN + len(lines) * HIGH:.0f}"'
