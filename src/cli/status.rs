@@ -76,7 +76,9 @@ pub(super) async fn look(state_dir: &Path) -> (StatusJson, Vec<String>) {
                 Some(pid) => format!(
                     "the service (process {pid}) does not tell how it is ({fault}); this is from the store"
                 ),
-                None if fault.denied => format!("this user may not ask whether a service runs in {}", shown(state_dir)),
+                None if fault.denied => {
+                    format!("this user may not ask whether a service runs in {}", shown(state_dir))
+                }
                 None => format!("no service runs in {}; this is from the store", shown(state_dir)),
             });
             None
