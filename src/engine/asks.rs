@@ -10,19 +10,16 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::Idle;
+use super::rounds::Rounds;
 use super::vitals::{Vitals, Whereabouts};
 use crate::clock::Clock;
 use crate::model::job::JobId;
 use crate::model::watchdog::Await;
 use crate::store::{Health, Look, Refused, SPOOL, Spool, Spooled, Store, Write, WriteError, Writer};
 use crate::text::{count, shorten, shown, shown_bytes};
-use crate::watch::Bell;
 
-/// How often it is looked at most, and also where nobody rings. What is asked is promised to be taken up within a second.
+/// How often it is looked at most. What is asked is promised to be taken up within a second.
 const EVERY: Duration = Duration::from_millis(250);
-
-/// How often it is looked although nobody rang.
-const REST: Duration = Duration::from_secs(5);
 
 /// Requests that wait in the store while no more are taken from the spool: what a person asks who may write the store is
 /// not kept waiting for long behind what others pile up.
@@ -90,10 +87,13 @@ impl Asks {
             drop(self);
             return std::future::pending().await;
         };
-        // Without one, for the kernel has only so many, it is looked all the time.
-        let bell = Bell::of_open(&spool).ok();
+        let (mut rounds, mut rests) =
+            (Rounds::around(&self.store.path().with_file_name(SPOOL), EVERY), false);
         loop {
-            let mut rests = false;
+            self.here.at(Await::Message);
+            self.here.got_on();
+            rounds.next(rests).await;
+            rests = false;
             self.here.at(Await::Store);
             // First, since there is hardly ever anything: the store is not asked four times a second for nothing.
             let Some((empty, same)) = blocking(move || (spool.is_empty(), spool)).await else { return };
@@ -110,12 +110,6 @@ impl Asks {
                 }
                 Ok(false) => {}
                 Err(fault) => self.failed(&fault),
-            }
-            self.here.at(Await::Message);
-            self.here.got_on();
-            tokio::time::sleep(EVERY).await;
-            if let Some(bell) = bell.as_ref().filter(|_| rests) {
-                let _ = tokio::time::timeout(REST, bell.rung()).await;
             }
         }
     }

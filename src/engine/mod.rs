@@ -6,7 +6,8 @@
 //! - `search`: looks for the File that an Upload may have become;
 //! - `intake`: files that were seen become jobs: settle, known or not, enqueue;
 //! - `finish`: what is done after a job has ended: its source moved or deleted, its receipt, a program;
-//! - `requests`: what commands ask for, from rows to events; `asks`: from files of those who may not write rows, to rows;
+//! - `requests`: what commands ask for, from rows to events; `asks`: from files of those who may not write rows, to rows; `rounds`: when
+//!   it is looked for them;
 //! - `journal`: one line of the log for each thing that happened to a job;
 //! - `live`: what is true only now, for `status`; `rates`: how fast it goes; `metrics`: what was counted since the start;
 //! - `why`: why a file is not uploaded, from all that is known of it;
@@ -24,11 +25,13 @@ pub mod metrics;
 pub mod operations;
 mod rates;
 pub mod requests;
+mod rounds;
 mod search;
 pub mod vitals;
 pub mod why;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +46,7 @@ use self::journal::Folders;
 use self::live::Live;
 use self::operations::Operations;
 use self::rates::Rates;
+use self::rounds::Rounds;
 use self::vitals::Whereabouts;
 use crate::clock::Clock;
 use crate::model::board::{Board, Context, Effect, Event, Line, Scope};
@@ -52,19 +56,12 @@ use crate::model::watchdog::{Await, LONGEST_REST};
 use crate::model::why::Wait;
 use crate::store::{Health, HistoryRow, Store, Write, WriteError, Writer};
 use crate::text::shown_bytes;
-use crate::watch::Bell;
 
 /// The longest time without a look at the clock: a machine that slept wakes with all its timers late.
 const LONGEST_SLEEP: Duration = LONGEST_REST;
 
 /// How often requests of commands are looked for. They are promised to be taken up within a second.
 const REQUESTS_EVERY: Duration = Duration::from_millis(500);
-
-/// How often requests are looked for although nobody wrote into the state directory.
-const REST: Duration = Duration::from_secs(5);
-
-/// How long a writer is given to come to its end before it is looked.
-const RINGING: Duration = Duration::from_millis(50);
 
 /// How often the board is told how far Parts got: it counts them in steps of ten seconds.
 const MOVED_EVERY: Duration = Duration::from_secs(5);
@@ -192,22 +189,15 @@ impl Engine {
     /// Works until `stop`, and then until Parts in flight have ended, `drain` at most.
     pub async fn run(mut self, stop: CancellationToken, drain: Duration) -> End {
         let mut health = self.parts.writer.health();
-        let mut requests = tokio::time::interval(REQUESTS_EVERY);
-        requests.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let state_dir = self.parts.store.path().parent().unwrap_or_else(|| Path::new("."));
+        let mut rounds = Rounds::around(state_dir, REQUESTS_EVERY);
         for event in std::mem::take(&mut self.parts.first) {
             self.apply(event);
         }
-        // Without one, for the kernel has only so many, it is looked all the time.
-        let bell = self.parts.store.path().parent().and_then(|directory| Bell::of(directory).ok());
-        let (mut rests, mut looked) = (false, Boot(0));
         let mut moved = tokio::time::interval(MOVED_EVERY);
         moved.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let now = self.parts.clock.now();
-            if rests && !self.may_rest() {
-                rests = false;
-                requests.reset_immediately();
-            }
             if let Some(since) = self.stopping {
                 // What is not written by now never will be.
                 let in_vain = self.damaged && self.parts.board.is_quiet();
@@ -229,6 +219,7 @@ impl Engine {
                 Some(since) => (since + drain).since(now.boot).min(wake),
                 None => wake.min(LONGEST_SLEEP),
             };
+            let may_rest = self.may_rest();
             self.here.at(Await::Message);
             self.here.got_on();
             tokio::select! {
@@ -243,20 +234,10 @@ impl Engine {
                     let health = health.borrow_and_update().clone();
                     self.hear_health(&health);
                 }
-                _ = requests.tick(), if self.stopping.is_none() => {
+                () = rounds.next(may_rest), if self.stopping.is_none() => {
                     self.show_neglected();
                     self.look_at_rates();
                     self.take_requests().await;
-                    looked = now.boot;
-                    rests = bell.is_some() && self.may_rest();
-                    if rests {
-                        requests.reset_after(REST);
-                    }
-                }
-                () = ring(bell.as_ref()), if rests && self.stopping.is_none() => {
-                    rests = false;
-                    // Whoever writes is to come to its end, and the writer's own commits are no reason to look more often.
-                    requests.reset_after(REQUESTS_EVERY.saturating_sub(now.boot.since(looked)).max(RINGING));
                 }
                 // Else they wait for the tick with the others.
                 Ok(()) = self.parts.asked.changed(), if self.stopping.is_none() && self.nothing_asked => {
@@ -513,14 +494,6 @@ impl Engine {
         } else {
             None
         }
-    }
-}
-
-/// Waits until somebody wrote into the state directory.
-async fn ring(bell: Option<&Bell>) {
-    match bell {
-        Some(bell) => bell.rung().await,
-        None => std::future::pending().await,
     }
 }
 

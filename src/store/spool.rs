@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -167,7 +167,7 @@ impl Spool {
             }
             let Some(token) = token_of(&name) else {
                 let why = "its name is not that of an ask";
-                look.refused.push(Refused { name: shown(&name), why: why.into(), stays: true });
+                look.refused.push(Refused { name: shown_bytes(&name), why: why.into(), stays: true });
                 continue;
             };
             files += 1;
@@ -178,7 +178,7 @@ impl Spool {
                 }
                 Err(Fault::Not(why)) => {
                     let stays = remove(&self.directory, &name).is_err();
-                    look.refused.push(Refused { name: shown(&name), why, stays });
+                    look.refused.push(Refused { name: shown_bytes(&name), why, stays });
                 }
                 Err(Fault::NotNow) => {}
                 Err(Fault::System(error)) if look.asks.is_empty() && look.refused.is_empty() => {
@@ -258,13 +258,6 @@ impl Spool {
     }
 }
 
-impl AsFd for Spool {
-    /// The directory.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.directory.as_fd()
-    }
-}
-
 /// Why a file is not taken.
 enum Fault {
     /// It is no ask.
@@ -315,7 +308,7 @@ struct Request {
 
 fn requests_of(text: &[u8]) -> Result<Vec<NewRequest>, String> {
     let wrong = |error: serde_json::Error| {
-        format!("it says {}", shorten(&shown(error.to_string().as_bytes()), WORDS, '…'))
+        format!("it says {}", shorten(&shown_bytes(error.to_string().as_bytes()), WORDS, '…'))
     };
     let Versioned { version } = serde_json::from_slice(text).map_err(wrong)?;
     if version != VERSION {
@@ -425,8 +418,4 @@ fn token_of(name: &[u8]) -> Option<&str> {
     let token = std::str::from_utf8(name).ok()?.strip_suffix(END)?;
     let is_one = |one: char| one.is_ascii_alphanumeric() || one == '-';
     (!token.is_empty() && token.chars().all(is_one)).then_some(token)
-}
-
-fn shown(bytes: &[u8]) -> String {
-    shown_bytes(bytes)
 }

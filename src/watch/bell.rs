@@ -1,7 +1,6 @@
 //! Tells that somebody wrote into a directory, so that nobody has to look there again and again for nothing.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,15 +39,6 @@ impl Bell {
         Ok(Bell { rang, _watcher: watcher })
     }
 
-    /// The same of a directory that is open, whatever its name is now.
-    ///
-    /// # Errors
-    /// As [`Bell::of`].
-    pub fn of_open(directory: impl AsFd) -> io::Result<Bell> {
-        // With the last dot it is the directory and not the link to it that is watched.
-        Bell::of(Path::new(&format!("/proc/self/fd/{}/.", directory.as_fd().as_raw_fd())))
-    }
-
     /// Waits until something happened since the last time, and forgets what. May be dropped at any time: then it is
     /// told the next time.
     pub async fn rung(&self) {
@@ -76,7 +66,7 @@ mod tests {
     async fn it_rings_for_whatever_is_written_and_not_for_who_only_looks() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (dir.path().join("a"), dir.path().join("b"));
-        let bell = Bell::of_open(fs::File::open(dir.path()).unwrap()).unwrap();
+        let bell = Bell::of(dir.path()).unwrap();
         assert!(is_silent(&bell).await);
         let happens: [&dyn Fn(); 4] = [
             &|| fs::write(&a, "").unwrap(),
