@@ -1,125 +1,24 @@
 """See compare.sh."""
 
-import argparse
 import hashlib
 import json
 import os
 import pathlib
-import shlex
 import shutil
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import urllib.request
 
-MIB = 1 << 20
+from common import KEY, MIB, Bench, Peak, machine, parser_of_server, say, started
+
 HERE = pathlib.Path(__file__).parent
-KEY = "sk-bench"
 
 
-def say(text):
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-
-
-class Server:
-    """An emulator that keeps nothing; what it saw of the requests is the measure."""
-
-    def __init__(self, options):
-        command = [*options.serve_with, options.binaries / "upspool-emulator", "--listen", options.listen]
-        self.process = subprocess.Popen([*command, "--api-key", KEY, "--discard"], stdout=subprocess.PIPE, text=True)
-        self.base = self.process.stdout.readline().strip()
-        self.run_with = options.run_with
-
-    def ask(self, path, body=None):
-        """One small request by curl, from where the contenders run."""
-        command = [*self.run_with, "curl", "-sS", "--fail-with-body", "--noproxy", "*", "-H", f"Authorization: Bearer {KEY}"]
-        if body is not None:
-            command += ["-H", "Content-Type: application/json", "--data-binary", "@-"]
-        url = self.base.removesuffix("/v1") + path
-        sent = None if body is None else json.dumps(body)
-        answer = subprocess.run([*command, url], input=sent, capture_output=True, text=True, check=True)
-        return json.loads(answer.stdout) if answer.stdout else None
-
-    def reset(self):
-        self.ask("/_emulator/reset", {})
-
-    def record(self):
-        return self.ask("/_emulator/requests")
-
-    def cpu(self):
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-
-
-class Peak(threading.Thread):
-    """The most memory that a process had, read while it runs: nobody can ask afterwards."""
-
-    def __init__(self, pid):
-        super().__init__(daemon=True)
-        self.status, self.kib = pathlib.Path(f"/proc/{pid}/status"), 0
-        self.start()
-
-    def run(self):
-        try:
-            while "VmHWM" in (text := self.status.read_text()):
-                self.kib = int(text.partition("VmHWM:")[2].split()[0])
-                time.sleep(0.01)
-        except OSError:
-            pass
-
-    def mib(self):
-        self.join()
-        return self.kib / 1024
-
-
-class Bench:
-    def __init__(self, options, scratch):
-        self.options, self.scratch, self.server = options, scratch, Server(options)
-        self.environment = os.environ | {"OPENAI_BASE_URL": self.server.base, "OPENAI_API_KEY": KEY}
-
-    def run(self, command, files, total):
-        """Seconds between the first create and the end of the last complete, as the server saw them, and what the process took."""
-        self.server.reset()
-        server_cpu = self.server.cpu()
-        process = subprocess.Popen(
-            [*self.options.run_with, *map(str, command)], env=self.environment, stdout=subprocess.PIPE, text=True
-        )
-        peak = Peak(process.pid)
-        said = process.stdout.read()
-        # wait4 tells of this process alone, unlike RUSAGE_CHILDREN. Its maxrss would begin with ours, from before exec.
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
-            sys.exit(f"{command[0]} ended with {process.returncode}: {said}")
-        return self.result(files, total, usage.ru_utime + usage.ru_stime, peak.mib(), server_cpu)
-
-    def result(self, files, total, cpu, memory, server_cpu):
-        record = self.server.record()
-        requests = [one for one in record["requests"] if one["operation"] in ("create", "part", "complete")]
-        refused = [one for one in requests if one["status"] != 200]
-        sent = sum(one["data_bytes"] for one in requests if one["operation"] == "part")
-        ends = [one["finished_ms"] for one in requests if one["operation"] == "complete"]
-        if refused or sent != total or len(ends) != files:
-            sys.exit(f"{len(refused)} requests were refused, {len(ends)} of {files} files and {sent} of {total} bytes came")
-        seconds = (max(ends) - min(one["started_ms"] for one in requests)) / 1000
-        return {"seconds": seconds, "cpu": cpu, "memory": memory, "server": self.server.cpu() - server_cpu}
-
-    def upspool(self, folder, upload="checksum = false"):
-        state, configuration = self.scratch / "state", self.scratch / "upspool.toml"
-        shutil.rmtree(state, ignore_errors=True)  # A ledger that knows the files would send nothing.
-        configuration.write_text(
-            f'[api]\nplain_http = {str("127.0.0.1" not in self.server.base).lower()}\n[log]\nlevel = "warn"\nformat = "text"\n[upload]\n{upload}\n[[folder]]\npath = "{folder}"\n'
-            'purpose = "user_data"\nsettle = "100ms"\nexisting = "upload"\n'
-        )
-        return [self.options.binaries / "upspool", "--config", configuration, "--state-dir", state, "run", "--once"]
+class Peers(Bench):
+    """What a user would use instead, by hand."""
 
     def create(self, name, total):
         new = {"filename": name, "purpose": "batch", "bytes": total, "mime_type": "text/jsonl"}
@@ -369,29 +268,19 @@ WORKS = {"large": large, "small": small, "memory": memory, "latency": latency}
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("binaries", type=pathlib.Path)
+    parser = parser_of_server()
     parser.add_argument("python", type=pathlib.Path)
     parser.add_argument("--quick", action="store_true", help="small data and one round: within a minute, to see that it runs")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default=",".join(WORKS))
     parser.add_argument("--large", type=int, default=1024, metavar="MIB")
     parser.add_argument("--small", type=int, default=2000, metavar="FILES")
-    parser.add_argument("--serve-with", type=shlex.split, default=[])
-    parser.add_argument("--run-with", type=shlex.split, default=[])
-    parser.add_argument("--listen", default="127.0.0.1:0")
     options = parser.parse_args()
     options.rounds = 1 if options.quick else options.rounds
-    scratch = pathlib.Path(tempfile.mkdtemp(prefix="upspool-bench.", dir=os.environ.get("BENCH_DIR")))
-    bench = Bench(options, scratch)
-    try:
-        load = os.getloadavg()[0]
-        print(f"{os.cpu_count()} cores, load {load:.1f} at the start, Linux {os.uname().release}, {time.strftime('%Y-%m-%d')}")
+    with started(options, Peers) as bench:
+        print(machine())
         for name in options.only.split(","):
             WORKS[name](bench, options)
-    finally:
-        bench.server.stop()
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 main()

@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}" PYTHONDONTWRITEBYTECODE=1
 cargo build --locked --release --quiet --workspace --bins
 cargo build --locked --release --quiet --manifest-path benches/peer/Cargo.toml
 venv=$CARGO_TARGET_DIR/openai-sdk-env
