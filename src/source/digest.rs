@@ -7,11 +7,11 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use md5::{Digest as _, Md5};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::reader::{READ_TIMEOUT, hangs, joined};
+use super::md5::Md5;
+use super::reader::{READ_TIMEOUT, hangs, joined, read_now};
 use super::{Source, reading};
 use crate::model::failure::SourceFailure;
 use crate::model::file::Digest;
@@ -19,16 +19,35 @@ use crate::model::file::Digest;
 /// Bytes per read: few calls, and not much read in vain after a cancel.
 const BUFFER: usize = 1024 * 1024;
 
+/// Bytes that are hashed on the thread that asks: 64 KiB take some 80 µs.
+const AT_ONCE: usize = 64 * 1024;
+
 impl Source {
-    /// MD5 of the whole file, in lower-case hex as the API takes it. One core does some 650 MB/s of it.
+    /// MD5 of the whole file, in lower-case hex as the API takes it. One core does some 800 MB/s of it.
     ///
     /// To cancel, drop the future: the thread stops before its next read.
     pub async fn md5(&self) -> Result<String, SourceFailure> {
+        if let Some(md5) = self.md5_now() {
+            return Ok(md5);
+        }
         let hasher = self.read_through(0..self.fingerprint.bytes, Md5::new(), |hasher, bytes| {
             hasher.update(bytes);
             true
         });
-        Ok(hasher.await?.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hasher.await?.hex())
+    }
+
+    /// Of a small file in the page cache: sooner done than handed to a thread.
+    fn md5_now(&self) -> Option<String> {
+        let length = usize::try_from(self.fingerprint.bytes).ok().filter(|length| *length <= AT_ONCE)?;
+        let mut buffer = vec![0; length];
+        if !read_now(&self.file, 0, &mut buffer) {
+            return None;
+        }
+        self.hashed.fetch_add(self.fingerprint.bytes, Ordering::Relaxed);
+        let mut hasher = Md5::new();
+        hasher.update(&buffer);
+        Some(hasher.hex())
     }
 
     /// BLAKE3 of `range`, to compare with the digest of a Part that was sent before. Cancelled like [`Source::md5`].

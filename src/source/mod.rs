@@ -2,12 +2,14 @@
 //!
 //! - this file: opening, and whether what is open is still the file that lies there;
 //! - `reader`: a range as a stream, with a receipt for what was handed over;
-//! - `digest`: BLAKE3 of a range, MD5 of the whole; whatever else reads a range through.
+//! - `digest`: BLAKE3 of a range, MD5 of the whole; whatever else reads a range through;
+//! - `md5`: that MD5, by the library of TLS.
 //!
 //! A [`Source`] is one open descriptor. All reads of a job go through it, so that all its Parts are of one inode even if
 //! the path is replaced meanwhile.
 
 mod digest;
+mod md5;
 mod reader;
 
 use std::fs::{File, Metadata};
