@@ -129,7 +129,7 @@ async fn make_room(
     )));
     let now = Now { wall: at, ..Now::default() };
     Taking { connection: &mut *connection, job, from: state, now, boot, finish: false }.take(&step).await?;
-    history::insert(connection, &HistoryRow::of_step(job, &step, at, &Context::default())).await
+    history::insert(connection, vec![HistoryRow::of_step(job, &step, at, &Context::default())]).await
 }
 
 /// The file of a row is missing. Not while it is being moved: then it is under another name.
@@ -225,7 +225,7 @@ async fn insert(
         };
         if let Arrival::Failed { reason, .. } = &candidate.arrival {
             let failed = HistoryRow::event(id, candidate.found_at, "failed").because(reason);
-            history::insert(connection, &failed).await?;
+            history::insert(connection, vec![failed]).await?;
         }
         jobs.push(Some(Job {
             id,

@@ -1,6 +1,6 @@
 //! What happened to a job, with the facts of the requests behind it.
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use crate::model::failure::{Facts, Operation};
 use crate::model::job::{Doubt, Fence, JobId, Reason, Step};
@@ -129,27 +129,42 @@ fn event_of(step: &Step) -> &'static str {
     }
 }
 
-/// Writes one row.
-pub(super) async fn insert(connection: &mut SqliteConnection, row: &HistoryRow) -> sqlx::Result<()> {
-    sqlx::query(
+/// Rows inserted in one statement. Only of these sizes, so that each is prepared once.
+const TOGETHER: [usize; 4] = [64, 16, 4, 1];
+
+/// Writes rows, in their order.
+pub(super) async fn insert(connection: &mut SqliteConnection, mut rows: Vec<HistoryRow>) -> sqlx::Result<()> {
+    for size in TOGETHER {
+        while rows.len() >= size {
+            let rest = rows.split_off(size);
+            insert_some(connection, std::mem::replace(&mut rows, rest)).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn insert_some(connection: &mut SqliteConnection, rows: Vec<HistoryRow>) -> sqlx::Result<()> {
+    let mut insert = QueryBuilder::<Sqlite>::new(
         "-- insert_history\n\
          INSERT INTO history (job, at, event, operation, attempt, status, request_id, code, message, duration_ms, \
-         bytes, part) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-    )
-    .bind(row.job.0)
-    .bind(row.at.0)
-    .bind(row.event.clone())
-    .bind(row.operation.clone())
-    .bind(row.attempt)
-    .bind(row.status)
-    .bind(row.request_id.clone())
-    .bind(row.code.clone())
-    .bind(row.message.clone())
-    .bind(row.duration_ms.map(row::int))
-    .bind(row.bytes.map(row::int))
-    .bind(row.part)
-    .execute(connection)
-    .await?;
+         bytes, part) ",
+    );
+    insert.push_values(rows, |mut values, row| {
+        values
+            .push_bind(row.job.0)
+            .push_bind(row.at.0)
+            .push_bind(row.event)
+            .push_bind(row.operation)
+            .push_bind(row.attempt)
+            .push_bind(row.status)
+            .push_bind(row.request_id)
+            .push_bind(row.code)
+            .push_bind(row.message)
+            .push_bind(row.duration_ms.map(row::int))
+            .push_bind(row.bytes.map(row::int))
+            .push_bind(row.part);
+    });
+    insert.build().persistent(true).execute(connection).await?;
     Ok(())
 }
 

@@ -4,10 +4,10 @@ use sqlx::{Row, SqliteConnection};
 
 use crate::model::answer::{FileId, PartId};
 use crate::model::file::Digest;
-use crate::model::job::{JobId, Reason, Session, State, Step, Why};
+use crate::model::job::{JobId, PlannedPart, Reason, Session, State, Step, Why};
 use crate::model::time::{Now, Wall};
 
-use super::deadline::BootId;
+use super::deadline::{BootId, SavedDeadline};
 use super::row;
 
 /// A step about to be written: of which job, from where, and when.
@@ -121,24 +121,47 @@ impl Taking<'_> {
         Ok(changed == 1)
     }
 
+    /// Most files are small, and this is all that is written of one before complete is sent: one call to SQLite's thread for the
+    /// job, its Upload and the one Part. The rows that follow are written only if the one before was.
     async fn sent_whole(&mut self, session: &Session, md5: Option<&str>) -> sqlx::Result<bool> {
-        if session.part_ids().is_none() {
+        let [PlannedPart { range, stored: Some((part, digest)) }] = session.parts.as_slice() else {
             return Ok(false);
-        }
-        let number: Option<i64> = sqlx::query_scalar(
+        };
+        let saved = SavedDeadline::of(session.deadline, self.now, self.boot);
+        let changed = sqlx::query(
             "-- sent_whole\n\
              UPDATE jobs SET stage = 'completing', uploads = uploads + 1, md5 = ?3, attempts = 0, \
              failing_since = NULL, due_at = NULL, error_code = NULL, error_message = NULL, error_status = NULL, \
-             error_request_id = NULL WHERE id = ?1 AND stage = ?2 RETURNING uploads",
+             error_request_id = NULL WHERE id = ?1 AND stage = ?2; \
+             INSERT INTO uploads (job, number, upload_id, echoed_name, server_created_at, boot_id, deadline_boot, \
+             deadline_wall, opened_at) SELECT id, uploads, ?4, ?5, ?6, ?7, ?8, ?9, ?10 FROM jobs \
+             WHERE id = ?1 AND changes() = 1; \
+             INSERT INTO parts (job, upload, idx, start, length, part_id, digest, stored_at) \
+             SELECT id, uploads, 0, ?11, ?12, ?13, ?14, ?15 FROM jobs WHERE id = ?1 AND changes() = 1",
         )
         .bind(self.job.0)
         .bind(self.from.as_str())
         .bind(md5.map(str::to_owned))
-        .fetch_optional(&mut *self.connection)
-        .await?;
-        let Some(number) = number else { return Ok(false) };
-        self.insert_upload(number, session).await?;
-        Ok(true)
+        .bind(session.upload.0.clone())
+        .bind(session.echoed_name.clone())
+        .bind(session.server_created_at)
+        .bind(saved.boot.0)
+        .bind(saved.boot_time.map(|at| at.0))
+        .bind(saved.wall.map(|at| at.0))
+        .bind(saved.opened.0)
+        .bind(row::int(range.start))
+        .bind(row::int(range.end.saturating_sub(range.start)))
+        .bind(part.0.clone())
+        .bind(digest.0.to_vec())
+        .bind(self.now.wall.0)
+        .execute(&mut *self.connection)
+        .await?
+        .rows_affected();
+        match changed {
+            0 => Ok(false),
+            3 => Ok(true),
+            other => Err(sqlx::Error::Protocol(format!("sent_whole wrote {other} rows instead of 3"))),
+        }
     }
 
     async fn put_off(
@@ -195,7 +218,9 @@ impl Taking<'_> {
              UPDATE jobs SET stage = 'stored', file_id = ?3, file_expires_at = ?4, stored_at = ?5, ended_at = ?5, \
              finish_state = ?6, finish_step = iif(?6 = 'pending', 'source', NULL), finish_tries = 0, finish_due = 0, finish_error = NULL, finish_failed = NULL, candidates = NULL, attempts = 0, failing_since = NULL, due_at = NULL, \
              error_code = NULL, error_message = NULL, error_status = NULL, error_request_id = NULL \
-             WHERE id = ?1 AND stage = ?2",
+             WHERE id = ?1 AND stage = ?2; \
+             UPDATE uploads SET ended_at = ?5, end_reason = 'completed' WHERE job = ?1 AND ended_at IS NULL \
+             AND number = (SELECT uploads FROM jobs WHERE id = ?1) AND changes() = 1",
         )
         .bind(self.job.0)
         .bind(self.from.as_str())
@@ -206,7 +231,8 @@ impl Taking<'_> {
         .execute(&mut *self.connection)
         .await?
         .rows_affected();
-        self.close_upload_if(changed == 1, "completed").await
+        // The job, and the Upload if it was open.
+        Ok(changed >= 1)
     }
 
     /// Only while the other job is there and has that File: a row that points at nothing could not be told from one that

@@ -189,12 +189,13 @@ impl Write {
         }
     }
 
-    /// Does it. The outer error is of the store or of a statement, and the transaction has to be rolled back; the inner
-    /// one is of this write, which changed nothing.
-    pub(super) async fn apply(
+    /// Does it, apart from what is to be `told` by the history: that is still to be inserted. The outer error is of the store
+    /// or of a statement, and the transaction has to be rolled back; the inner one is of this write, which changed nothing.
+    async fn apply(
         &self,
         connection: &mut SqliteConnection,
         boot: &BootId,
+        told: &mut Vec<HistoryRow>,
     ) -> sqlx::Result<Result<Applied, WriteError>> {
         let changed = match self {
             Write::Step { job, from, step, now, context } => {
@@ -207,7 +208,7 @@ impl Write {
                     finish: context.finish,
                 };
                 if taking.take(step).await? {
-                    history::insert(connection, &HistoryRow::of_step(*job, step, now.wall, context)).await?;
+                    told.push(HistoryRow::of_step(*job, step, now.wall, context));
                     return Ok(Ok(Applied::Done));
                 }
                 let (found, there) = steps::found(connection, *job, step).await?;
@@ -254,7 +255,7 @@ impl Write {
                 true
             }
             Write::History(row) => {
-                history::insert(connection, row).await?;
+                told.push((**row).clone());
                 true
             }
             Write::Flush => true,
@@ -271,13 +272,14 @@ impl Write {
         })
     }
 
-    /// Does many, in order: runs of new files in one statement each.
+    /// Does many, in order: runs of new files in one statement each, and so what their history tells.
     pub(super) async fn apply_all(
         writes: &[&Write],
         connection: &mut SqliteConnection,
         boot: &BootId,
     ) -> sqlx::Result<Vec<Result<Applied, WriteError>>> {
         let mut results = Vec::with_capacity(writes.len());
+        let mut told = Vec::new();
         while let Some(write) = writes.get(results.len()) {
             let files: Vec<&Candidate> = writes[results.len()..]
                 .iter()
@@ -288,11 +290,14 @@ impl Write {
                 })
                 .collect();
             if files.is_empty() {
-                results.push(write.apply(connection, boot).await?);
+                results.push(write.apply(connection, boot, &mut told).await?);
             } else {
+                // A new file may end the job that waited for its path, and that tells so at once.
+                history::insert(connection, std::mem::take(&mut told)).await?;
                 results.extend(enqueue::enqueue(connection, &files, boot).await?.into_iter().map(Ok));
             }
         }
+        history::insert(connection, told).await?;
         Ok(results)
     }
 
@@ -324,7 +329,8 @@ impl Store {
             }
         };
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        let applied = write.apply(&mut transaction, &self.boot).await.map_err(failed)??;
+        let applied = Write::apply_all(&[write], &mut transaction, &self.boot).await.map_err(failed)?;
+        let applied = applied.into_iter().next().unwrap_or(Ok(Applied::Done))?;
         transaction.commit().await.map_err(failed)?;
         Ok(applied)
     }
