@@ -205,8 +205,7 @@ impl Operations {
                 let md5 = if *checksum { Some(source.md5().await.map_err(Failure::Source)?) } else { None };
                 let range = 0..subject.fingerprint.bytes;
                 let (part, digest, facts) = send(client, upload, &source, range.clone(), progress).await?;
-                verify(&source, &[(range, digest)]).await?;
-                self.nobody_writes(subject).await?;
+                self.unchanged(subject, &source, &[(range, digest)]).await?;
                 Ok((Done::WholeStored(part, digest, md5), Some(facts)))
             }
             Work::Examine { subject, look } => {
@@ -217,8 +216,7 @@ impl Operations {
             Work::Confirm { subject, same } => {
                 let (file, facts) = client.get_file(&same.file).await?;
                 let source = self.open_changed(subject, &same.sent).await?;
-                verify(&source, &same.sent).await?;
-                self.nobody_writes(subject).await?;
+                self.unchanged(subject, &source, &same.sent).await?;
                 Ok((Done::Confirmed(file), Some(facts)))
             }
             Work::Hash(subject) => {
@@ -228,8 +226,7 @@ impl Operations {
             }
             Work::Verify { subject, sent } => {
                 let source = self.open_changed(subject, sent).await?;
-                verify(&source, sent).await?;
-                self.nobody_writes(subject).await?;
+                self.unchanged(subject, &source, sent).await?;
                 Ok((Done::Verified, None))
             }
             Work::Complete { upload, parts, md5 } => {
@@ -267,22 +264,38 @@ impl Operations {
         if there == queued || harmless { Ok(source) } else { Err(Failure::Source(SourceFailure::Changed)) }
     }
 
-    /// Before complete: does anybody have the file open for writing? Where that cannot be told, the MD5 has to do.
-    async fn nobody_writes(&self, subject: &Subject) -> Result<(), Failure> {
-        let Some(root) = self.folders.get(&subject.folder).cloned() else { return Ok(()) };
-        let links = self.links_of(subject.folder);
-        let (path, wall) = (subject.path.clone(), self.clock.now().wall);
-        vitals::at(Await::Looking);
-        let looked = spawn_blocking(move || {
-            let kind = FolderKind::probe(&root).unwrap_or(FolderKind::UNKNOWN);
-            Ok(look(&root, &path, links, &kind, wall))
-        });
-        match flatten(looked.await)? {
-            Observation::OpenForWriting(_) => {
+    /// Before complete: is it the version that was sent, and does nobody have it open for writing? Where that cannot be told,
+    /// the MD5 has to do.
+    async fn unchanged(
+        &self,
+        subject: &Subject,
+        source: &Source,
+        sent: &[(Range<u64>, Digest)],
+    ) -> Result<(), Failure> {
+        let mut compared = false;
+        loop {
+            let Some(root) = self.folders.get(&subject.folder).cloned() else {
+                return verify(source, sent).await;
+            };
+            let links = self.links_of(subject.folder);
+            let (looked, path, wall) = (source.clone(), subject.path.clone(), self.clock.now().wall);
+            vitals::at(Await::Looking);
+            // Both looks in one go: most files are small, and each change of thread costs more than a look.
+            let both = spawn_blocking(move || {
+                let still = looked.still()?;
+                let kind = FolderKind::probe(&root).unwrap_or(FolderKind::UNKNOWN);
+                Ok((still, look(&root, &path, links, &kind, wall)))
+            });
+            let (still, observation) = flatten(both.await)?;
+            if let Observation::OpenForWriting(_) = observation {
                 let message = "somebody has it open for writing".to_owned();
-                Err(Failure::Source(SourceFailure::Unreachable { message }))
+                return Err(Failure::Source(SourceFailure::Unreachable { message }));
             }
-            _ => Ok(()),
+            if still == Still::Same || compared {
+                return Ok(());
+            }
+            compare(source, sent).await?;
+            compared = true;
         }
     }
 

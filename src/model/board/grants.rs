@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::answer::UploadId;
 use super::super::job::{
-    AccountName, Code, Deadline, Doubt, Job, JobId, PlannedPart, Reason, Session, Stage, Step, Subject, Why,
+    AccountName, Code, Deadline, Doubt, Job, JobId, PlannedPart, Reason, Session, Stage, Step, Why,
 };
 use super::super::plan;
 use super::super::policy;
@@ -211,20 +211,16 @@ impl Board {
     /// Whether another job of the same server, purpose, name and size is about to be completed.
     pub(super) fn has_busy_twin(&self, id: JobId) -> bool {
         let Some(subject) = self.tasks.get(&id).map(|task| &task.job.subject) else { return false };
-        let key = |subject: &Subject| {
-            (
-                subject.fingerprint.bytes,
-                // Two accounts of the configuration may be one of the server.
-                self.server_of(&subject.account),
-                subject.purpose.clone(),
-                subject.filename.clone(),
-            )
-        };
+        // Asked of each job that is about to be completed, about all that are under way: the cheap questions first.
         self.tasks.iter().any(|(other, task)| {
+            let that = &task.job.subject;
             *other != id
-                && task.job.subject.fingerprint.bytes == subject.fingerprint.bytes
+                && that.fingerprint.bytes == subject.fingerprint.bytes
+                && that.filename == subject.filename
+                && that.purpose == subject.purpose
                 && task.is_finishing()
-                && key(&task.job.subject) == key(subject)
+                // Two accounts of the configuration may be one of the server.
+                && (that.account == subject.account || self.server_of(&that.account) == self.server_of(&subject.account))
         })
     }
 
