@@ -108,11 +108,11 @@ class Bench:
         seconds = (max(ends) - min(one["started_ms"] for one in requests)) / 1000
         return {"seconds": seconds, "cpu": cpu, "memory": memory, "server": self.server.cpu() - server_cpu}
 
-    def configure(self, folders, upload="", folder_settings=""):
+    def configure(self, folders, upload="", folder_settings="", api=""):
         """Writes a configuration. What every command begins with."""
         configuration = self.scratch / "upspool.toml"
         plain = str("127.0.0.1" not in self.server.base).lower()
-        tables = [f'[api]\nplain_http = {plain}\n[log]\nlevel = "warn"\nformat = "text"\n[upload]\n{upload}\n']
+        tables = [f'[api]\nplain_http = {plain}\n{api}\n[log]\nlevel = "warn"\nformat = "text"\n[upload]\n{upload}\n']
         for folder in folders:
             tables.append(
                 f'[[folder]]\npath = "{folder}"\npurpose = "user_data"\nsettle = "100ms"\nexisting = "upload"\n{folder_settings}\n'
@@ -120,10 +120,10 @@ class Bench:
         configuration.write_text("".join(tables))
         return [self.options.binaries / "upspool", "--config", configuration, "--state-dir", self.scratch / "state"]
 
-    def upspool(self, folder, upload="checksum = false"):
+    def upspool(self, folder, upload="checksum = false", api=""):
         """The command that sends what lies in a folder, with a ledger that knows of nothing: of what it knows it would send nothing."""
         shutil.rmtree(self.scratch / "state", ignore_errors=True)
-        return [*self.configure([folder], upload), "run", "--once"]
+        return [*self.configure([folder], upload, api=api), "run", "--once"]
 
 
 def parser_of_server():

@@ -1,5 +1,7 @@
 """See compare.sh."""
 
+import concurrent.futures
+import contextlib
 import hashlib
 import json
 import os
@@ -24,50 +26,55 @@ class Peers(Bench):
         new = {"filename": name, "purpose": "batch", "bytes": total, "mime_type": "text/jsonl"}
         return self.server.ask("/v1/uploads", new)["id"]
 
-    def sendfile(self, file, parts):
-        """The same bytes by raw sockets: eight connections, the kernel copies. Nothing that speaks HTTP can be faster."""
+    def sendfile(self, files):
+        """The same bytes by raw sockets: eight connections, the kernel copies. Nothing that speaks HTTP can be faster.
+        `files`: each with its Parts."""
         self.server.reset()
         server_cpu, before = self.server.cpu(), os.times()
-        total = file.stat().st_size
-        upload = self.create(file.name, total)
         host, _, port = self.server.base.removeprefix("http://").removesuffix("/v1").rpartition(":")
         head = b'--x\r\nContent-Disposition: form-data; name="data"; filename="part"\r\nContent-Type: application/octet-stream\r\n\r\n'
-        tail, ranges, ids = b"\r\n--x--\r\n", list(parts), {}
+        tail, ids = b"\r\n--x--\r\n", {}
+        uploads = {file: self.create(file.name, file.stat().st_size) for file in files}
+        left = [(file, at, length) for file, parts in files.items() for at, length in parts]
 
         def work():
-            with socket.create_connection((host, int(port))) as connection, open(file, "rb") as source:
+            with socket.create_connection((host, int(port))) as connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                while ranges:
+                while left:
                     try:
-                        at, length = ranges.pop(0)
+                        file, at, length = left.pop(0)
                     except IndexError:
                         return
                     connection.sendall(
-                        f"POST /v1/uploads/{upload}/parts HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\n"
+                        f"POST /v1/uploads/{uploads[file]}/parts HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\n"
                         f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(head) + length + len(tail)}\r\n\r\n".encode()
                         + head
                     )
                     end, start = at + length, at
-                    while start < end:
-                        start += os.sendfile(connection.fileno(), source.fileno(), start, end - start)
+                    with open(file, "rb") as source:
+                        while start < end:
+                            start += os.sendfile(connection.fileno(), source.fileno(), start, end - start)
                     connection.sendall(tail)
                     answer = b""
                     while b"\r\n\r\n" not in answer or not answer.endswith(b"}"):
                         more = connection.recv(65536)
                         assert more, answer
                         answer += more
-                    ids[at] = json.loads(answer.partition(b"\r\n\r\n")[2])["id"]
+                    ids[file, at] = json.loads(answer.partition(b"\r\n\r\n")[2])["id"]
 
         threads = [threading.Thread(target=work) for _ in range(8)]
         [thread.start() for thread in threads]
         [thread.join() for thread in threads]
         after = os.times()
-        self.server.ask(f"/v1/uploads/{upload}/complete", {"part_ids": [ids[at] for at in sorted(ids)]})
+        for file, parts in files.items():
+            self.server.ask(f"/v1/uploads/{uploads[file]}/complete", {"part_ids": [ids[file, at] for at, _ in parts]})
+        total = sum(file.stat().st_size for file in files)
         cpu = after.user + after.system - before.user - before.system
-        return self.result(1, total, cpu, 0, server_cpu)
+        return self.result(len(files), total, cpu, 0, server_cpu)
 
-    def curl(self, file, parts, pieces):
-        """curl with eight transfers at once, each Part a file of its own, which costs it nothing here."""
+    def curl(self, file, parts, pieces, base=None, more=""):
+        """curl with eight transfers at once, each Part a file of its own, which costs it nothing here. `more` goes into its
+        configuration for each."""
         self.server.reset()
         server_cpu, total = self.server.cpu(), file.stat().st_size
         upload = self.create(file.name, total)
@@ -77,8 +84,8 @@ class Peers(Bench):
         lines = []
         for index in range(len(parts)):
             lines.append(
-                f'url = "{self.server.base}/uploads/{upload}/parts"\nheader = "Authorization: Bearer {KEY}"\nheader = "Expect:"\n'
-                f'noproxy = "*"\nform = "data=@{pieces[index]};filename=part;type=application/octet-stream"\noutput = "{out / str(index)}"\n'
+                f'url = "{base or self.server.base}/uploads/{upload}/parts"\nheader = "Authorization: Bearer {KEY}"\nheader = "Expect:"\n'
+                f'noproxy = "*"\nform = "data=@{pieces[index]};filename=part;type=application/octet-stream"\noutput = "{out / str(index)}"\n{more}'
             )
         script.write_text("next\n".join(lines))
         command = [*self.options.run_with, "curl", "-sS", "--no-progress-meter", "--fail", "-Z", "--parallel-max", "8", "-K", script]
@@ -141,8 +148,8 @@ def table(title, results, unit, work, ours):
         )
 
 
-def large(bench, options):
-    total = (64 if options.quick else options.large) * MIB
+def large_file(bench, total):
+    """A file alone in its folder, its Parts, and each Part as a file besides. All in the page cache."""
     folder, pieces = bench.scratch / "large", bench.scratch / "pieces"
     folder.mkdir()
     pieces.mkdir()
@@ -161,6 +168,12 @@ def large(bench, options):
     paths = [pieces / str(index) for index in range(count)]
     for path in [file, *paths]:
         subprocess.run(["cat", path], stdout=subprocess.DEVNULL, check=True)
+    return folder, file, parts, paths
+
+
+def large(bench, options):
+    total = (64 if options.quick else options.large) * MIB
+    folder, file, parts, paths = large_file(bench, total)
     contenders = {
         "upspool": lambda: bench.run(bench.upspool(folder), 1, total),
         "upspool, checksum": lambda: bench.run(bench.upspool(folder, "checksum = true"), 1, total),
@@ -172,14 +185,97 @@ def large(bench, options):
         "MD5, one thread of OpenSSL's": lambda: md5(file),
     }
     if not options.run_with:
-        contenders["raw sockets, 8 × sendfile"] = lambda: bench.sendfile(file, parts)
+        contenders["raw sockets, 8 × sendfile"] = lambda: bench.sendfile({file: parts})
     results = rounds_of(options.rounds, contenders)
-    title = f"One file of {total / MIB:.0f} MiB, {count} Parts, 8 at once; medians of {options.rounds}"
+    title = f"One file of {total / MIB:.0f} MiB, {len(parts)} Parts, 8 at once; medians of {options.rounds}"
     table(title, results, "MB/s", total / 1e6, "upspool")
     checked, digest = results["upspool, checksum"]["seconds"], results["MD5, one thread of OpenSSL's"]["seconds"]
     print(f"\nWith checksum it takes {checked / digest:.2f} times as long as one thread's MD5 of the same file.")
     shutil.rmtree(folder)
-    shutil.rmtree(pieces)
+    shutil.rmtree(paths[0].parent)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+@contextlib.contextmanager
+def tls_before(server, scratch):
+    """haproxy, which takes TLS off what goes to the server. Its base, and the certificate of who vouches for it."""
+    port, file = free_port(), lambda name: scratch / f"tls-{name}"
+    openssl = lambda *words: subprocess.run(["openssl", *map(str, words)], check=True, stderr=subprocess.DEVNULL)
+    new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    openssl(*new, "-x509", "-subj", "/CN=bench", "-out", file("ca"), "-keyout", file("ca-key"))
+    openssl(*new, "-subj", "/CN=127.0.0.1", "-out", file("request"), "-keyout", file("key"))
+    file("names").write_text("subjectAltName=IP:127.0.0.1\n")
+    authority = ["-CA", file("ca"), "-CAkey", file("ca-key"), "-CAcreateserial"]
+    openssl("x509", "-req", "-in", file("request"), *authority, "-extfile", file("names"), "-out", file("leaf"))
+    both, configuration = file("both"), file("haproxy")
+    both.write_text(file("leaf").read_text() + file("key").read_text())
+    configuration.write_text(
+        "defaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n timeout server 60s\nlisten tls\n"
+        f" bind 127.0.0.1:{port} ssl crt {both}\n server it {server.base.removeprefix('http://').removesuffix('/v1')}\n"
+    )
+    proxy = subprocess.Popen(["haproxy", "-db", "-q", "-f", configuration])
+    try:
+        base, deadline = f"https://127.0.0.1:{port}/v1", time.monotonic() + 10
+        while subprocess.run(["curl", "-s", "-o", scratch / "answer", "--cacert", file("ca"), base]).returncode != 0:
+            assert time.monotonic() < deadline, "haproxy does not listen"
+        yield base, file("ca")
+    finally:
+        proxy.terminate()
+        proxy.wait()
+
+
+def tls(bench, options):
+    """One large file over TLS 1.3, which haproxy takes off before the server."""
+    if shutil.which("haproxy") is None:
+        return print("\nNot measured over TLS: there is no haproxy.")
+    total = (64 if options.quick else options.large) * MIB
+    folder, file, parts, paths = large_file(bench, total)
+    with tls_before(bench.server, bench.scratch) as (base, certificate):
+        bench.environment["OPENAI_BASE_URL"] = base
+        contenders = {
+            "upspool": lambda: bench.run(bench.upspool(folder, api=f'ca_file = "{certificate}"'), 1, total),
+            "curl, 8 transfers": lambda: bench.curl(file, parts, paths, base, f'cacert = "{certificate}"\n'),
+        }
+        results = rounds_of(options.rounds, contenders)
+        bench.environment["OPENAI_BASE_URL"] = bench.server.base
+    title = f"One file of {total / MIB:.0f} MiB over TLS (haproxy before the server), {len(parts)} Parts, 8 at once; medians of {options.rounds}"
+    table(title, results, "MB/s", total / 1e6, "upspool")
+    shutil.rmtree(folder)
+    shutil.rmtree(paths[0].parent)
+
+
+def four(bench, options):
+    """Four large files with their MD5, beside two threads of MD5 while raw sockets send the same bytes."""
+    each = (64 if options.quick else options.large) * MIB
+    folder = bench.scratch / "four"
+    folder.mkdir()
+    files = [folder / f"{number}.bin" for number in range(4)]
+    for file in files:
+        with open(file, "wb") as out:
+            for _ in range(each // MIB):
+                out.write(os.urandom(MIB))
+    parts = cut(each, max(8, -(-each // 64_000_000)))
+
+    def md5_beside_sendfile():
+        began = time.monotonic()
+        with concurrent.futures.ThreadPoolExecutor(2) as threads:
+            digests = [threads.submit(md5, file) for file in files]
+            sent = bench.sendfile({file: parts for file in files})
+            [one.result() for one in digests]
+        return sent | {"seconds": time.monotonic() - began}
+
+    contenders = {
+        "upspool, checksum": lambda: bench.run(bench.upspool(folder, "checksum = true"), 4, 4 * each),
+        "MD5 on two cores, beside sendfile": md5_beside_sendfile,
+    }
+    results = rounds_of(options.rounds, contenders)
+    title = f"Four files of {each / MIB:.0f} MiB with checksum; medians of {options.rounds}"
+    table(title, results, "MB/s", 4 * each / 1e6, "upspool, checksum")
+    shutil.rmtree(folder)
 
 
 def small(bench, options):
@@ -264,7 +360,7 @@ def latency(bench, options):
     shutil.rmtree(folder)
 
 
-WORKS = {"large": large, "small": small, "memory": memory, "latency": latency}
+WORKS = {"large": large, "tls": tls, "four": four, "small": small, "memory": memory, "latency": latency}
 
 
 def main():
