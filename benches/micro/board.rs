@@ -1,7 +1,6 @@
 //! The board in a service that never runs out of files: with each File that is stored another one is queued.
 
-use std::collections::HashMap;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 

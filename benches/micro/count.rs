@@ -4,10 +4,11 @@ use crate::board::{LARGE, SMALL, Service};
 use crate::plan::{SIZES, cut};
 use crate::settle::Stream;
 
-type Iterations = u64;
+/// Does it so many times.
+type Run = fn(u64);
 
 /// Each with a number of iterations that takes valgrind a second or some.
-const COUNTED: &[(&str, Iterations, fn(Iterations))] = &[
+const COUNTED: &[(&str, u64, Run)] = &[
     ("settle/observe", 100_000, |times| repeat(Stream::new(), times, Stream::step)),
     ("plan/parts/4096", 100_000, |times| repeat(SIZES[0], times, |bytes| _ = cut(*bytes))),
     ("plan/parts/104857600", 100_000, |times| repeat(SIZES[1], times, |bytes| _ = cut(*bytes))),
@@ -20,7 +21,7 @@ const COUNTED: &[(&str, Iterations, fn(Iterations))] = &[
     ("board/large/10000", 5_000, |times| repeat(Service::new(LARGE, 10_000), times, Service::step)),
 ];
 
-fn repeat<T>(mut state: T, times: Iterations, step: impl Fn(&mut T)) {
+fn repeat<T>(mut state: T, times: u64, step: impl Fn(&mut T)) {
     for _ in 0..times {
         step(&mut state);
     }

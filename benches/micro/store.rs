@@ -1,6 +1,7 @@
 //! Writes to a store on the disk, from the writer's queue to the commit that all of them wait for.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
@@ -69,6 +70,7 @@ fn part_stored(bencher: Bencher, batch: usize) {
 
 const DIGEST: Digest = Digest([7; 32]);
 const MD5: &str = "d41d8cd98f00b204e9800998ecf8427e";
+/// Bytes of each file, and of each Part.
 const PART_BYTES: u64 = 4096;
 
 /// A store in a directory of its own, with one folder and its writer.
@@ -154,7 +156,7 @@ fn session(job: JobId, parts: u64, stored: bool) -> Session {
         upload: UploadId(format!("upload_{}", job.0)),
         echoed_name: format!("part-{}.jsonl", job.0),
         server_created_at: 1_800_000_000,
-        deadline: Deadline::At(now().boot + std::time::Duration::from_secs(3600)),
+        deadline: Deadline::At(now().boot + Duration::from_secs(3600)),
         parts: (0..parts).map(part).collect(),
     }
 }
