@@ -7,7 +7,7 @@ use upspool::model::plan::{self, MAX_FILE_BYTES, MAX_PART_BYTES, PartSize};
 /// What is cut with eight slots: one Part, eight, and the 136 of the largest file.
 pub(crate) const SIZES: [u64; 3] = [4096, 100 * 1024 * 1024, MAX_FILE_BYTES];
 
-#[divan::bench(args = SIZES)]
+#[divan::bench(args = SIZES, sample_size = 1_000)]
 fn parts(bytes: u64) -> usize {
     cut(bytes)
 }
