@@ -18,8 +18,8 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 instructions() {
-    valgrind --tool=callgrind --callgrind-out-file=/dev/null --log-file="$log" "$micro" count "$@"
-    awk '/Collected/ { print $NF }' "$log"
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null --log-file="$log" "$micro" count "$@" &&
+        awk '/Collected/ { print $NF }' "$log"
 }
 
 printf '| %-22s | %10s | %12s |\n| %s | %s: | %s: |\n' "" iterations instructions ---------------------- --------- -----------
