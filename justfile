@@ -48,6 +48,14 @@ ci:
 bench *options:
     benches/compare.sh {{ options }}
 
+# What is hot, each by itself, within a minute; `just bench-hot board` those with «board» in their name.
+bench-hot *names:
+    cargo bench --bench micro -- {{ names }}
+
+# The instructions of those that do no I/O, which other programs do not disturb. Needs valgrind.
+bench-instructions *name:
+    benches/instructions.sh {{ name }}
+
 # 100 000 files in 10 000 directories, beside find and rclone.
 bench-folder:
     benches/folder.sh
