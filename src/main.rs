@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    share_arenas();
     let runtime = match runtime(cli.is_service()) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -41,3 +42,15 @@ fn runtime(service: bool) -> std::io::Result<Runtime> {
     let mut builder = if service { Builder::new_multi_thread() } else { Builder::new_current_thread() };
     builder.worker_threads(2).enable_all().build()
 }
+
+/// Has all threads allocate from two arenas. glibc would take up to eight per core, and each keeps the most that it ever
+/// held: a tenth of the memory of a busy service, for no gain in speed (docs/decisions/throughput.md).
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "libc has no safe wrapper")]
+fn share_arenas() {
+    // SAFETY: no thread but this one runs yet, and the parameter is a plain number.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn share_arenas() {}

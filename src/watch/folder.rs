@@ -23,8 +23,8 @@ use crate::model::silence::Silence;
 use crate::model::time::Boot;
 
 /// How often it is checked that the folder is still the directory that is watched: nothing is told when a file system
-/// is mounted over it, or when a directory above it is renamed.
-const ROOT_CHECK: Duration = Duration::from_secs(5);
+/// is mounted over it, or when a directory above it is renamed. An idle service does little else, once for each folder.
+const ROOT_CHECK: Duration = Duration::from_secs(15);
 /// How often a folder that is missing is looked for.
 const MISSING_CHECK: Duration = Duration::from_secs(2);
 /// A folder whose file server does not answer for so long is reported as missing.

@@ -73,7 +73,7 @@ impl Limits {
 
 /// Small requests at once: enough to hide the latency of a far server behind many small files, few enough not to be
 /// taken for an attack.
-pub const LANE: usize = 32;
+pub const LANE: usize = 48;
 
 /// Names one granted operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
