@@ -194,9 +194,12 @@ impl Operations {
         vitals::at(Await::Answer);
         match &grant.work {
             Work::Create(subject) => create(client, subject).await,
-            Work::Part { subject, upload, range, begun, .. } => {
+            Work::Part { subject, upload, range, begun, last, .. } => {
                 let source = self.open(subject, *begun).await?;
                 let (part, digest, facts) = send(client, upload, &source, range.clone(), progress).await?;
+                if *last {
+                    source.let_go(range.clone());
+                }
                 Ok((Done::PartStored(part, digest), Some(facts)))
             }
             Work::Whole { subject, upload, checksum } => {
@@ -227,6 +230,7 @@ impl Operations {
             Work::Verify { subject, sent } => {
                 let source = self.open_changed(subject, sent).await?;
                 self.unchanged(subject, &source, sent).await?;
+                source.let_go(0..subject.fingerprint.bytes);
                 Ok((Done::Verified, None))
             }
             Work::Complete { upload, parts, md5 } => {

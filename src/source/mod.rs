@@ -14,6 +14,8 @@ mod reader;
 
 use std::fs::{File, Metadata};
 use std::io;
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,7 @@ use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{Advice, CWD, Mode, OFlags, fadvise, openat};
 use rustix::io::Errno;
+use tokio::task::spawn_blocking;
 
 use crate::beneath::{self, Links};
 use crate::model::failure::SourceFailure;
@@ -84,6 +87,15 @@ impl Source {
     /// The file as it was when it was opened.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+
+    /// Has the page cache let go of bytes that nobody here is going to read again: a large file would drive out what other
+    /// programs use (docs/decisions/throughput.md). Not waited for; what is not on the disk yet stays.
+    pub fn let_go(&self, range: Range<u64>) {
+        let file = self.file.clone();
+        let length = NonZeroU64::new(range.end.saturating_sub(range.start));
+        // Only advice, as above.
+        drop(spawn_blocking(move || fadvise(&file, range.start, length, Advice::DontNeed)));
     }
 
     /// The open descriptor, for what is asked of it besides reading (the lease test).

@@ -249,7 +249,49 @@ pub(super) fn joined<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    fn unread(path: &std::path::Path, range: Range<u64>) -> Unread {
+        let file = Arc::new(File::open(path).unwrap());
+        Unread { file, range, hasher: Box::default(), buffers: Arc::default() }
+    }
+
+    #[tokio::test]
+    async fn what_is_waited_for_and_what_is_cached_are_the_same_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let bytes: Vec<u8> = (0..3 * CHUNK + 5).map(|at| (at % 251) as u8).collect();
+        fs::write(&path, &bytes).unwrap();
+        let wanted = &bytes[7..];
+        let (mut cached, mut waited) =
+            (unread(&path, 7..bytes.len() as u64), unread(&path, 7..bytes.len() as u64));
+        let (mut by_cache, mut by_thread) = (Vec::new(), Vec::new());
+        while !waited.range.is_empty() {
+            let chunk;
+            (chunk, waited) = waited.read().await.unwrap().unwrap();
+            by_thread.extend_from_slice(&chunk);
+            // It was just read; a file system that knows no such reads has nothing to compare.
+            if let Some(chunk) = cached.read_cached() {
+                by_cache.extend_from_slice(&chunk);
+            }
+        }
+        assert!(by_thread == wanted);
+        assert_eq!(*waited.hasher.finalize().as_bytes(), *blake3::hash(wanted).as_bytes());
+        assert!(by_cache.is_empty() || by_cache == wanted);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_cut_short_says_so_only_to_who_may_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, b"short").unwrap();
+        let mut unread = unread(&path, 0..6);
+        assert!(unread.read_cached().is_none(), "whatever it found, it is no fault yet");
+        assert_eq!(unread.range, 0..6);
+        assert_eq!(unread.read().await.unwrap().err(), Some(SourceFailure::Changed));
+    }
 
     #[tokio::test]
     async fn a_read_that_does_not_return_is_no_fault_of_the_file() {

@@ -1,8 +1,8 @@
 //! The proof by cutting: the real service, killed before and after each of its requests and at each sync of its store,
 //! with and without the loss of what was not synced, and started again. However it was cut, the service keeps its promises.
 //!
-//! `UPSPOOL_CUTS=all` makes every cut there is; without it a few for each step of a job, each other write of the store and
-//! each kind of request. `UPSPOOL_CUT=NAME` makes those cuts whose names contain NAME, and keeps what they leave.
+//! `UPSPOOL_CUTS=all` makes every cut there is, and `2/3` the second of three shares of them; without it a few for each step
+//! of a job, each other write of the store and each kind of request. `UPSPOOL_CUT=NAME` makes those cuts whose names contain NAME, and keeps what they leave.
 //!
 //! The tour: `shim` is what counts syncs and knows what they made durable, and `shim.c` its part in the service;
 //! `workloads` says what the service is given to do; `cuts` which cuts there are; `room` is where one of them is made, and

@@ -1,6 +1,6 @@
 //! Makes the cuts, several at once, and adds up what came of them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
@@ -68,7 +68,7 @@ struct Done {
 fn whatever_is_cut_the_promises_hold() {
     let began = Clock::System.now().boot;
     let wanted = std::env::var("UPSPOOL_CUT").ok();
-    let all = wanted.is_some() || std::env::var("UPSPOOL_CUTS").is_ok_and(|value| value == "all");
+    let share = if wanted.is_some() { Share::ALL } else { Share::asked_for() };
     let numbered = (0..WORKLOADS.len()).collect();
     let mut rehearsals = in_parallel(numbered, |index: usize| (index, rehearse(WORKLOADS[index])));
     rehearsals.sort_by_key(|(index, _)| *index);
@@ -77,7 +77,7 @@ fn whatever_is_cut_the_promises_hold() {
         assert!(one.broken.is_empty(), "{}, without a cut: {:#?}", one.workload.name, one.broken);
     }
     let mut total = Total::default();
-    let mut tasks = plan(&rehearsals, all);
+    let mut tasks = plan(&rehearsals, share);
     let pairs = tasks.iter().filter(|task| task.cuts.len() > 1).count();
     let at_syncs = |task: &&Task| matches!(task.cuts[0].place, Place::Sync { .. });
     let syncs = tasks.iter().filter(|task| task.cuts.len() == 1).filter(at_syncs).count();
@@ -123,23 +123,54 @@ fn rehearse(workload: &'static Workload) -> Rehearsal {
     })
 }
 
-fn plan(rehearsals: &[Rehearsal], all: bool) -> Vec<Task> {
+/// How many of all cuts are made besides the few.
+#[derive(Clone, Copy)]
+enum Share {
+    Few,
+    /// Each `of`-th, from `this` on.
+    Part {
+        this: usize,
+        of: usize,
+    },
+}
+
+impl Share {
+    const ALL: Share = Share::Part { this: 0, of: 1 };
+
+    fn asked_for() -> Share {
+        let Ok(asked) = std::env::var("UPSPOOL_CUTS") else { return Share::Few };
+        if asked == "all" {
+            return Share::ALL;
+        }
+        let (this, of) = asked.split_once('/').expect("UPSPOOL_CUTS is «all» or a share like 2/3");
+        let (this, of): (usize, usize) = (this.parse().unwrap(), of.parse().unwrap());
+        assert!((1..=of).contains(&this), "UPSPOOL_CUTS={asked}: 1/{of} to {of}/{of} are shares");
+        Share::Part { this: this - 1, of }
+    }
+}
+
+fn plan(rehearsals: &[Rehearsal], share: Share) -> Vec<Task> {
     let mut known = Vec::new();
-    let mut tasks = Vec::new();
+    let (mut few, mut all) = (Vec::new(), Vec::new());
     for (workload, one) in rehearsals.iter().enumerate() {
         for (run, seen) in (1..).zip(&one.runs).skip(one.workload.cut_from - 1) {
             let house_too = workload == 0 || one.workload.cuts_the_house;
-            let singles =
-                if all { cuts::all(run, seen, house_too) } else { cuts::few(run, seen, &mut known) };
-            tasks.extend(singles.into_iter().map(|cut| Task { workload, cuts: vec![cut] }));
+            let single = |cut| Task { workload, cuts: vec![cut] };
+            few.extend(cuts::few(run, seen, &mut known).into_iter().map(single));
+            all.extend(cuts::all(run, seen, house_too).into_iter().map(single));
             if one.workload.twice {
                 let pairs = cuts::pairs(run, seen);
-                let some = if all { pairs.len() } else { 2 };
-                tasks.extend(pairs.into_iter().take(some).map(|pair| Task { workload, cuts: pair.into() }));
+                let pair = |cuts: &[Cut; 2]| Task { workload, cuts: cuts.to_vec() };
+                few.extend(pairs.iter().take(2).map(pair));
+                all.extend(pairs.iter().map(pair));
             }
         }
     }
-    tasks
+    let Share::Part { this, of } = share else { return few };
+    let named: HashSet<String> = few.iter().map(Task::name).collect();
+    all.retain(|task| !named.contains(&task.name()));
+    few.extend(all.into_iter().skip(this).step_by(of));
+    few
 }
 
 impl Task {

@@ -450,7 +450,8 @@ fn work(task: &Task, kind: Kind, limits: &Limits) -> Option<Work> {
             let session = session?;
             let range = session.parts.get(index)?.range.clone();
             let begun = session.stored_parts() > 0;
-            Work::Part { subject: subject(), upload: session.upload.clone(), index, range, begun }
+            let last = task.job.md5.is_some() || !limits.checksum;
+            Work::Part { subject: subject(), upload: session.upload.clone(), index, range, begun, last }
         }
         Kind::Whole => {
             Work::Whole { subject: subject(), upload: session?.upload.clone(), checksum: limits.checksum }
