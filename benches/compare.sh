@@ -4,7 +4,7 @@
 #   benches/compare.sh [--quick] [--rounds N] [--only WORK,…] [--serve-with COMMAND] [--run-with COMMAND] [--listen ADDRESS]
 #
 # It builds upspool, the emulator and a small program with the crate async-openai, makes a virtual environment with OpenAI's
-# own SDK, and needs curl and python3, and haproxy for «tls». BENCH_DIR is a scratch directory (2 GiB, 1 GiB of it read once before, so that it stays in the page cache).
+# own SDK, and needs curl and python3, and haproxy for «tls». BENCH_DIR is a scratch directory (6 GiB; what is sent is read once before, so that it is in the page cache).
 # `--serve-with "ip netns exec a" --run-with "ip netns exec b" --listen 192.0.2.1:0` sends over a link between two namespaces.
 set -euo pipefail
 cd "$(dirname "$0")/.."
