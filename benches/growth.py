@@ -228,6 +228,7 @@ def directories(options):
                     "directories": folders * count,
                     "folders": folders,
                     "watches": service.watches(),
+                    "threads": service.number("status", "Threads"),
                     "cpu_percent": 100 * cpu / look,
                     "wakes_per_s": wakes / look,
                     "rss_mib": service.number("status", "VmRSS") / 1024,
