@@ -60,6 +60,10 @@ bench-instructions *name:
 bench-folder:
     benches/folder.sh
 
+# How cost grows, as curves in docs/growth/; `just bench-growth --quick` within two minutes, without them.
+bench-growth *options:
+    benches/growth.sh {{ options }}
+
 # Kills, failures and changes of all kinds for so long; the last line says whether anything was lost. With `SEED` as before.
 soak minutes *seed:
     cargo build
