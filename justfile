@@ -48,6 +48,10 @@ ci:
 bench *options:
     benches/compare.sh {{ options }}
 
+# The same over a slow, lossy link between two network namespaces. Needs root.
+bench-link *options:
+    benches/link.sh {{ options }}
+
 # What is hot, each by itself, within a minute; `just bench-hot board` those with «board» in their name.
 bench-hot *names:
     cargo bench --bench micro -- {{ names }}
