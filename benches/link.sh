@@ -10,9 +10,9 @@ server=upspool-server-$$ client=upspool-client-$$ scratch=$(mktemp -d) link=
 end() {
     [ -z "$link" ] || kill "$link" 2>/dev/null || true
     wait
-    cat "$scratch/link" >&2
     ip netns delete "$server" 2>/dev/null || true
     ip netns delete "$client" 2>/dev/null || true
+    cat "$scratch/link" >&2 2>/dev/null || true
     rm -rf "$scratch"
 }
 trap end EXIT

@@ -44,7 +44,7 @@ fn runtime(service: bool) -> std::io::Result<Runtime> {
 }
 
 /// Has all threads allocate from two arenas. glibc would take up to eight per core, and each keeps the most that it ever
-/// held: a tenth of the memory of a busy service, for no gain in speed (docs/decisions/throughput.md).
+/// held: some 3 MiB of a busy service, for no gain in speed (docs/decisions/throughput.md).
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "libc has no safe wrapper")]
 fn share_arenas() {

@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::md5::Md5;
-use super::reader::{READ_TIMEOUT, hangs, joined, read_now};
+use super::reader::{Now, READ_TIMEOUT, hangs, joined, read_now};
 use super::{Source, reading};
 use crate::model::failure::SourceFailure;
 use crate::model::file::Digest;
@@ -41,7 +41,7 @@ impl Source {
     fn md5_now(&self) -> Option<String> {
         let length = usize::try_from(self.fingerprint.bytes).ok().filter(|length| *length <= AT_ONCE)?;
         let mut buffer = vec![0; length];
-        if !read_now(&self.file, 0, &mut buffer) {
+        if read_now(&self.file, 0, &mut buffer) != Now::All {
             return None;
         }
         self.hashed.fetch_add(self.fingerprint.bytes, Ordering::Relaxed);

@@ -1,5 +1,5 @@
 //! MD5, by AWS-LC's assembler: that library is here for TLS anyway. It takes four fifths of the time of the best in safe Rust
-//! (docs/decisions/md5.md), and MD5 is what sets the pace of a large file on a fast link.
+//! (docs/decisions/throughput.md), and MD5 is what sets the pace of a large file on a fast link.
 
 use std::mem::MaybeUninit;
 

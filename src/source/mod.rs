@@ -89,7 +89,7 @@ impl Source {
         &self.fingerprint
     }
 
-    /// Has the page cache let go of bytes that nobody here is going to read again: a large file would drive out what other
+    /// Has the page cache let go of bytes that are not going to be sent or compared again: a large file would drive out what other
     /// programs use (docs/decisions/throughput.md). Not waited for; what is not on the disk yet stays.
     pub fn let_go(&self, range: Range<u64>) {
         let file = self.file.clone();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
-use rustix::io::{ReadWriteFlags, preadv2};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
@@ -59,8 +59,13 @@ impl Source {
         progress: Arc<AtomicU64>,
     ) -> (impl Stream<Item = io::Result<Bytes>> + Send + 'static, Receipt) {
         let receipt = Receipt::default();
-        let unread =
-            Unread { file: self.file.clone(), range, hasher: Box::default(), buffers: Arc::default() };
+        let unread = Unread {
+            file: self.file.clone(),
+            range,
+            hasher: Box::default(),
+            buffers: Arc::default(),
+            must_wait: false,
+        };
         let next = Next::Idle(unread);
         let start = Reader { next, progress, receipt: receipt.clone(), patience: READ_TIMEOUT };
         let chunks = stream::unfold(Some(start), |reader| async move {
@@ -100,6 +105,8 @@ struct Unread {
     range: Range<u64>,
     hasher: Box<blake3::Hasher>,
     buffers: Arc<Buffers>,
+    /// The file system knows only reads that may wait, so that the next chunk is always read ahead.
+    must_wait: bool,
 }
 
 type ChunkRead = Result<(Bytes, Unread), SourceFailure>;
@@ -112,7 +119,9 @@ impl Reader {
                 return Ok(None);
             }
             Next::Idle(mut unread) => {
-                if let Some(chunk) = unread.read_cached() {
+                if !unread.must_wait
+                    && let Some(chunk) = unread.read_cached()
+                {
                     return Ok(Some(self.hand_over(chunk, unread, false)));
                 }
                 unread.read()
@@ -120,12 +129,13 @@ impl Reader {
             Next::Ahead(read) => read,
             Next::Done => return Ok(None),
         };
-        let disk_is_slower = !read.is_finished();
+        let was_awaited = !read.is_finished();
         let Ok(read) = timeout(self.patience, read).await else {
             return Err(hangs(self.patience));
         };
         let (chunk, unread) = joined(read)?;
-        Ok(Some(self.hand_over(chunk, unread, disk_is_slower)))
+        let ahead = was_awaited || unread.must_wait;
+        Ok(Some(self.hand_over(chunk, unread, ahead)))
     }
 
     fn hand_over(&mut self, chunk: Bytes, unread: Unread, ahead: bool) -> Bytes {
@@ -160,7 +170,9 @@ impl Unread {
     fn read_cached(&mut self) -> Option<Bytes> {
         let length = self.next_length();
         let mut buffer = self.buffers.take(length);
-        if !read_now(&self.file, self.range.start, &mut buffer[..length]) {
+        let now = read_now(&self.file, self.range.start, &mut buffer[..length]);
+        if now != Now::All {
+            self.must_wait = now == Now::Never;
             self.buffers.give_back(buffer);
             return None;
         }
@@ -214,18 +226,31 @@ impl Drop for Chunk {
     }
 }
 
-/// Fills `buffer` with what lies from `start` on, if all of it is in the page cache. Never waits for a disk or a server.
-pub(super) fn read_now(file: &File, start: u64, buffer: &mut [u8]) -> bool {
+/// What a read that may not wait found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Now {
+    /// All that was asked for.
+    All,
+    /// Less than that.
+    Less,
+    /// The file system knows no such reads: NFS and FUSE.
+    Never,
+}
+
+/// Fills `buffer` with what lies from `start` on, if all of it is in the page cache. Waits for no bytes of a disk and for no
+/// file server; a miss may have the kernel look up where the bytes lie, and begin to fetch them.
+pub(super) fn read_now(file: &File, start: u64, buffer: &mut [u8]) -> Now {
     let mut at = 0;
     while at < buffer.len() {
         let mut rest = [IoSliceMut::new(&mut buffer[at..])];
-        // A file system that knows no such reads says so each time, which costs less than to remember it.
         match preadv2(file, &mut rest, start + at as u64, ReadWriteFlags::NOWAIT) {
             Ok(read) if read > 0 => at += read,
-            _ => return false,
+            // The second: a kernel, or a filter of system calls, without them.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Now::Never,
+            _ => return Now::Less,
         }
     }
-    true
+    Now::All
 }
 
 /// Fills `buffer` with what lies from `start` on; `Changed` if the file ends before.
@@ -256,7 +281,7 @@ mod tests {
 
     fn unread(path: &std::path::Path, range: Range<u64>) -> Unread {
         let file = Arc::new(File::open(path).unwrap());
-        Unread { file, range, hasher: Box::default(), buffers: Arc::default() }
+        Unread { file, range, hasher: Box::default(), buffers: Arc::default(), must_wait: false }
     }
 
     #[tokio::test]

@@ -160,7 +160,7 @@ impl Taking<'_> {
         match changed {
             0 => Ok(false),
             3 => Ok(true),
-            other => Err(sqlx::Error::Protocol(format!("sent_whole wrote {other} rows instead of 3"))),
+            other => Err(sqlx::Error::Decode(format!("sent_whole wrote {other} rows instead of 3").into())),
         }
     }
 
@@ -231,7 +231,8 @@ impl Taking<'_> {
         .execute(&mut *self.connection)
         .await?
         .rows_affected();
-        // The job, and the Upload if it was open.
+        // The job, and the Upload if it was open. (Of several statements sqlx binds by number, but counts the numbers that one
+        // leaves out as used: past as many as there are it would bind NULL. Here and in `sent_whole` there are enough.)
         Ok(changed >= 1)
     }
 

@@ -24,6 +24,7 @@ use crate::model::time::Boot;
 
 /// How often it is checked that the folder is still the directory that is watched: nothing is told when a file system
 /// is mounted over it, or when a directory above it is renamed. An idle service does little else, once for each folder.
+/// A limit of the kernel that was raised is noticed by it as well, and a server that answers again.
 const ROOT_CHECK: Duration = Duration::from_secs(15);
 /// How often a folder that is missing is looked for.
 const MISSING_CHECK: Duration = Duration::from_secs(2);

@@ -267,7 +267,7 @@ pub enum Work {
         range: Range<u64>,
         /// Whether other Parts of it are stored, with whose digests the whole is compared before complete.
         begun: bool,
-        /// Whether nobody is going to read its bytes again once they are sent: the MD5 is known, or not asked for.
+        /// Whether its bytes need not be read again once they are sent: the MD5 is known, or not asked for.
         last: bool,
     },
     /// The one Part of a small file, with MD5 if asked for, and the check that the file is still this version.
