@@ -331,7 +331,8 @@ async fn each_version_becomes_one_file(kind: &'static str, watch: &str) {
 
     // All that lies there is known, also to one that starts anew and scans.
     let files = bench.emulator.files().len();
-    assert_eq!(bench.once(&[]).await.0, 0);
+    let (code, printed, _) = bench.once(&[]).await;
+    assert_eq!(code, 0, "{printed}");
     assert_eq!(bench.emulator.files().len(), files, "nothing is sent again");
     let store = Store::open_for_asking(&bench.state_dir()).await.unwrap();
     let rows = rows(&store, &bench.emulator, &folder).await;

@@ -233,6 +233,10 @@ async fn compare(
             // The job on the board knows what was queued, and takes this for it.
             State::Queued => settled.fingerprint.differs_in_ctime_only(&known.fingerprint),
             State::Skipped | State::Cancelled => settled.fingerprint.looks_copied_from(&known.fingerprint),
+            // Still empty, whatever was done to its names and rights.
+            State::Failed if settled.fingerprint.bytes == 0 => {
+                settled.fingerprint.differs_in_ctime_only(&known.fingerprint)
+            }
             // A chmod may be what it failed for want of.
             _ => false,
         };
