@@ -102,7 +102,8 @@ fn whatever_is_cut_the_promises_hold() {
         "all of them above, with what they left:\n{}",
         total.failures.join("\n")
     );
-    if wanted.is_none() {
+    // What a share leaves out the others make; that the few leave nothing out is asked where only they are made.
+    if wanted.is_none() && !matches!(share, Share::Part { of: 2.., .. }) {
         total.assert_nothing_was_left_out(&rehearsals);
     }
 }
