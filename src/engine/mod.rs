@@ -2,6 +2,7 @@
 //!
 //! - this file: the loop, the only one that starts operations;
 //! - `operations`: performs one granted operation and returns its outcome;
+//! - `abreast`: keeps what is sent of a file near to what is hashed of it;
 //! - `examine`: looks at a file before it is sent: is it right, and was it sent before?
 //! - `search`: looks for the File that an Upload may have become;
 //! - `intake`: files that were seen become jobs: settle, known or not, enqueue;
@@ -14,6 +15,7 @@
 //! - `vitals`: what everything that may hang waits for, for the watchdog;
 //! - `errands`: short tasks whose end somebody waits for.
 
+mod abreast;
 pub mod asks;
 mod errands;
 mod examine;

@@ -2,6 +2,7 @@
 //! decision: what an outcome means is for the board.
 
 use std::collections::HashMap;
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,10 +10,13 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::stream::Stream;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
+use super::abreast::Abreast;
 use super::metrics::{self, Metrics};
 use super::vitals::{self, Vitals};
 use super::{Message, errands, examine, search};
@@ -26,7 +30,7 @@ use crate::model::file::Digest;
 use crate::model::job::{AccountName, FolderId, JobId, Subject};
 use crate::model::settle::Observation;
 use crate::model::watchdog::Await;
-use crate::source::{Source, Still};
+use crate::source::{Receipt, Source, Still};
 use crate::store::{Store, Writer};
 use crate::watch::kind::FolderKind;
 use crate::watch::look;
@@ -46,6 +50,7 @@ pub struct Operations {
     /// Tells when what was decided is written.
     pub(super) writer: Writer,
     under_way: Mutex<HashMap<OperationId, UnderWay>>,
+    abreast: Arc<Abreast>,
     vitals: Arc<Vitals>,
     metrics: Arc<Metrics>,
 }
@@ -81,6 +86,7 @@ impl Operations {
             store,
             writer,
             under_way: Mutex::default(),
+            abreast: Arc::default(),
             vitals: Arc::default(),
             metrics: Arc::default(),
         }
@@ -196,7 +202,9 @@ impl Operations {
             Work::Create(subject) => create(client, subject).await,
             Work::Part { subject, upload, range, begun, last, .. } => {
                 let source = self.open(subject, *begun).await?;
-                let (part, digest, facts) = send(client, upload, &source, range.clone(), progress).await?;
+                let (body, receipt) = source.reader(range.clone(), progress);
+                let body = self.abreast.keep(job_of(grant)?, body);
+                let (part, digest, facts) = send(client, upload, range, body, &receipt).await?;
                 if *last {
                     source.let_go(range.clone());
                 }
@@ -207,14 +215,13 @@ impl Operations {
                 vitals::at(Await::Hashing);
                 let md5 = if *checksum { Some(source.md5().await.map_err(Failure::Source)?) } else { None };
                 let range = 0..subject.fingerprint.bytes;
-                let (part, digest, facts) = send(client, upload, &source, range.clone(), progress).await?;
+                let (body, receipt) = source.reader(range.clone(), progress);
+                let (part, digest, facts) = send(client, upload, &range, body, &receipt).await?;
                 self.unchanged(subject, &source, &[(range, digest)]).await?;
                 Ok((Done::WholeStored(part, digest, md5), Some(facts)))
             }
             Work::Examine { subject, look } => {
-                // Only jobs are looked at.
-                let Some(job) = grant.job else { return Err(ending()) };
-                Ok((examine::examine(self, job, subject, *look).await?, None))
+                Ok((examine::examine(self, job_of(grant)?, subject, *look).await?, None))
             }
             Work::Confirm { subject, same } => {
                 let (file, facts) = client.get_file(&same.file).await?;
@@ -225,6 +232,7 @@ impl Operations {
             Work::Hash(subject) => {
                 let source = self.open(subject, true).await?;
                 vitals::at(Await::Hashing);
+                let _hashing = self.abreast.hashing(job_of(grant)?, vitals::moved());
                 Ok((Done::Hashed(source.md5().await.map_err(Failure::Source)?), None))
             }
             Work::Verify { subject, sent } => {
@@ -351,12 +359,11 @@ async fn create(client: &Client, subject: &Subject) -> Performed {
 async fn send(
     client: &Client,
     upload: &UploadId,
-    source: &Source,
-    range: Range<u64>,
-    progress: Arc<AtomicU64>,
+    range: &Range<u64>,
+    body: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    receipt: &Receipt,
 ) -> Result<(PartId, Digest, Facts), Failure> {
     let length = range.end - range.start;
-    let (body, receipt) = source.reader(range, progress);
     let (part, facts) = client.add_part(upload, length, vitals::followed(body)).await?;
     // The client answers only when it has handed over every byte.
     let digest = receipt.digest().ok_or(Failure::Source(SourceFailure::Changed))?;
@@ -388,6 +395,11 @@ fn flatten<T>(joined: Result<Result<T, SourceFailure>, tokio::task::JoinError>) 
         Ok(result) => result.map_err(Failure::Source),
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
+}
+
+/// The job that reads its file; what an account asks for itself reads none.
+fn job_of(grant: &Grant) -> Result<JobId, Failure> {
+    grant.job.ok_or_else(ending)
 }
 
 /// The store takes nothing more, since the service ends: as if nothing had been asked.

@@ -1,0 +1,162 @@
+//! Keeps the Parts of a file abreast of its MD5.
+//!
+//! One thread makes the MD5, from the first byte to the last, and complete waits for it, so that nothing is won by Parts
+//! that are sent long before. It is lost rather: sending takes of the core that hashes (docs/decisions/throughput.md), and
+//! of a file larger than the page cache every byte is read from the disk once more. Where the link is slower than MD5, which
+//! it is below some 6 Gbit/s, nobody waits here.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{Stream, StreamExt};
+use tokio::time::{Instant, sleep};
+
+use crate::model::job::JobId;
+
+/// Bytes of a file that are sent before they are hashed: a few chunks of each Part, and what the connections take at once.
+const AHEAD: u64 = 128 * 1024 * 1024;
+
+/// How long a chunk waits until it looks again. One thread hashes some 4 MB meanwhile.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// An MD5 that does not get on for so long is not waited for: a Part must not seem to hang for a read of somebody else.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The files whose MD5 is being made.
+#[derive(Debug)]
+pub(super) struct Abreast {
+    files: Mutex<HashMap<JobId, Arc<Progress>>>,
+    patience: Duration,
+}
+
+impl Default for Abreast {
+    fn default() -> Abreast {
+        Abreast { files: Mutex::default(), patience: PATIENCE }
+    }
+}
+
+#[derive(Debug)]
+struct Progress {
+    hashed: Arc<AtomicU64>,
+    /// Since the MD5 began. What is sent again counts again.
+    sent: AtomicU64,
+}
+
+impl Progress {
+    fn is_ahead(&self) -> bool {
+        self.sent.load(Ordering::Relaxed) >= self.hashed.load(Ordering::Relaxed) + AHEAD
+    }
+}
+
+impl Abreast {
+    /// The MD5 of this job's file is being made, and `hashed` grows with each byte of it; until what is returned is dropped.
+    pub(super) fn hashing(self: &Arc<Self>, job: JobId, hashed: Arc<AtomicU64>) -> Hashing {
+        self.lock().insert(job, Arc::new(Progress { hashed, sent: AtomicU64::new(0) }));
+        Hashing { files: self.clone(), job }
+    }
+
+    /// The body of a Part of this job's file, held back while it is further than its MD5 by 128 MiB.
+    pub(super) fn keep<S>(
+        self: &Arc<Self>,
+        job: JobId,
+        body: S,
+    ) -> impl Stream<Item = io::Result<Bytes>> + use<S>
+    where
+        S: Stream<Item = io::Result<Bytes>>,
+    {
+        let files = self.clone();
+        body.then(move |chunk| {
+            let files = files.clone();
+            async move {
+                if let Ok(bytes) = &chunk {
+                    files.turn(job, bytes.len() as u64).await;
+                }
+                chunk
+            }
+        })
+    }
+
+    async fn turn(&self, job: JobId, bytes: u64) {
+        let Some(progress) = self.lock().get(&job).cloned() else { return };
+        let mut hashed = progress.hashed.load(Ordering::Relaxed);
+        let mut since = None;
+        while progress.is_ahead() && self.lock().contains_key(&job) {
+            let since = since.get_or_insert_with(Instant::now);
+            let now = progress.hashed.load(Ordering::Relaxed);
+            if now != hashed {
+                (hashed, *since) = (now, Instant::now());
+            } else if since.elapsed() >= self.patience {
+                break;
+            }
+            sleep(LOOK).await;
+        }
+        progress.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Arc<Progress>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For as long as the MD5 of a file is being made.
+#[derive(Debug)]
+pub(super) struct Hashing {
+    files: Arc<Abreast>,
+    job: JobId,
+}
+
+impl Drop for Hashing {
+    fn drop(&mut self) {
+        self.files.lock().remove(&self.job);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, stream};
+
+    use super::*;
+
+    const JOB: JobId = JobId(1);
+    const CHUNK: u64 = AHEAD / 2;
+
+    fn body() -> impl Stream<Item = io::Result<Bytes>> {
+        let chunk = Bytes::from(vec![0; usize::try_from(CHUNK).unwrap()]);
+        stream::iter((0..6).map(move |_| Ok(chunk.clone())))
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_stays_near_to_what_is_hashed() {
+        let (files, hashed) = (Arc::new(Abreast::default()), Arc::new(AtomicU64::new(0)));
+        let hashing = files.hashing(JOB, hashed.clone());
+        let mut body = std::pin::pin!(files.keep(JOB, body()));
+        for _ in 0..2 {
+            assert!(body.next().now_or_never().is_some(), "so far it may be ahead");
+        }
+        assert!(body.next().now_or_never().is_none());
+        hashed.fetch_add(1, Ordering::Relaxed);
+        assert!(body.next().await.is_some(), "one byte less than the whole distance");
+        assert!(body.next().now_or_never().is_none());
+        drop(hashing);
+        assert_eq!(body.count().await, 3, "nobody has to be waited for any more");
+    }
+
+    #[tokio::test]
+    async fn other_files_do_not_wait() {
+        let files = Arc::new(Abreast::default());
+        let _hashing = files.hashing(JOB, Arc::default());
+        assert_eq!(files.keep(JobId(2), body()).count().now_or_never(), Some(6));
+    }
+
+    #[tokio::test]
+    async fn an_md5_that_hangs_is_not_waited_for() {
+        let patience = Duration::from_millis(20);
+        let files = Arc::new(Abreast { patience, ..Abreast::default() });
+        let _hashing = files.hashing(JOB, Arc::default());
+        assert_eq!(files.keep(JOB, body()).count().await, 6);
+    }
+}
