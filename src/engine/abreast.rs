@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::model::job::JobId;
 
@@ -23,14 +23,14 @@ const AHEAD: u64 = 128 * 1024 * 1024;
 /// How long a chunk waits until it looks again. One thread hashes some 4 MB meanwhile.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// An MD5 that does not get on for so long is not waited for: a Part must not seem to hang for a read of somebody else.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Looks, in a row, at an MD5 that does not get on: after one second a Part does not wait for it, or it would seem to hang.
+const PATIENCE: u32 = 200;
 
 /// The files whose MD5 is being made.
 #[derive(Debug)]
 pub(super) struct Abreast {
     files: Mutex<HashMap<JobId, Arc<Progress>>>,
-    patience: Duration,
+    patience: u32,
 }
 
 impl Default for Abreast {
@@ -83,16 +83,12 @@ impl Abreast {
     async fn turn(&self, job: JobId, bytes: u64) {
         let Some(progress) = self.lock().get(&job).cloned() else { return };
         let mut hashed = progress.hashed.load(Ordering::Relaxed);
-        let mut since = None;
-        while progress.is_ahead() && self.lock().contains_key(&job) {
-            let since = since.get_or_insert_with(Instant::now);
-            let now = progress.hashed.load(Ordering::Relaxed);
-            if now != hashed {
-                (hashed, *since) = (now, Instant::now());
-            } else if since.elapsed() >= self.patience {
-                break;
-            }
+        let mut in_vain = 0;
+        while progress.is_ahead() && in_vain < self.patience && self.lock().contains_key(&job) {
             sleep(LOOK).await;
+            let now = progress.hashed.load(Ordering::Relaxed);
+            in_vain = if now == hashed { in_vain + 1 } else { 0 };
+            hashed = now;
         }
         progress.sent.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -154,8 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_md5_that_hangs_is_not_waited_for() {
-        let patience = Duration::from_millis(20);
-        let files = Arc::new(Abreast { patience, ..Abreast::default() });
+        let files = Arc::new(Abreast { patience: 3, ..Abreast::default() });
         let _hashing = files.hashing(JOB, Arc::default());
         assert_eq!(files.keep(JOB, body()).count().await, 6);
     }
