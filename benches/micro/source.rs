@@ -7,6 +7,7 @@ use divan::Bencher;
 use divan::counter::BytesCount;
 use futures_util::{StreamExt, pin_mut};
 use tempfile::NamedTempFile;
+use upspool::model::digest::Algorithm;
 use upspool::source::Source;
 
 use crate::runtime;
@@ -44,7 +45,7 @@ fn digest_of(bencher: Bencher) {
     let source = Source::open(file.path()).unwrap();
     bencher
         .counter(BytesCount::new(BYTES))
-        .bench_local(|| runtime.block_on(source.digest_of(0..BYTES)).unwrap());
+        .bench_local(|| runtime.block_on(source.digest_of(0..BYTES, Algorithm::default())).unwrap());
 }
 
 /// A file that was just written, with nothing left to write back while it is measured.

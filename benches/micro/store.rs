@@ -8,7 +8,8 @@ use divan::counter::ItemsCount;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use upspool::model::answer::{PartId, UploadId};
-use upspool::model::file::{Digest, Fingerprint};
+use upspool::model::digest::Digest;
+use upspool::model::file::Fingerprint;
 use upspool::model::job::{
     AccountName, Deadline, FolderId, JobId, PlannedPart, Session, State, Step, Subject,
 };
@@ -68,7 +69,7 @@ fn part_stored(bencher: Bencher, batch: usize) {
         .bench_local_values(|steps| ledger.write(steps));
 }
 
-const DIGEST: Digest = Digest([7; 32]);
+const DIGEST: Digest = Digest::Blake3([7; 32]);
 const MD5: &str = "d41d8cd98f00b204e9800998ecf8427e";
 /// Bytes of each file, and of each Part.
 const PART_BYTES: u64 = 4096;

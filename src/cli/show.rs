@@ -13,6 +13,7 @@ use super::table::{Cell, Column, Table};
 use super::target::Target;
 use super::{Common, at};
 use crate::clock::Clock;
+use crate::model::digest::Algorithm;
 use crate::model::job::Code;
 use crate::model::time::Wall;
 use crate::record::{JobJson, waiting};
@@ -71,6 +72,7 @@ struct PartJson {
     start: u64,
     length: u64,
     part_id: Option<String>,
+    xxh3: Option<String>,
     blake3: Option<String>,
     stored_at: Option<String>,
 }
@@ -328,9 +330,14 @@ fn part_json(part: &PartRow) -> PartJson {
         start: part.start,
         length: part.length,
         part_id: part.part_id.as_ref().map(|id| id.0.clone()),
-        blake3: part.digest.map(|digest| digest.0.iter().map(|byte| format!("{byte:02x}")).collect()),
+        xxh3: digest_by(Algorithm::Xxh3, part),
+        blake3: digest_by(Algorithm::Blake3, part),
         stored_at: part.stored_at.map(rfc3339),
     }
+}
+
+fn digest_by(algorithm: Algorithm, part: &PartRow) -> Option<String> {
+    part.digest.filter(|digest| digest.algorithm() == algorithm).map(|digest| digest.to_string())
 }
 
 fn history_json(row: &HistoryRow) -> HistoryJson {

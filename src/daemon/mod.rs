@@ -227,7 +227,9 @@ async fn serve(
     let folders = rows.iter().map(|row| (row.id, row.path.clone())).collect();
     let links = rows.iter().zip(&config.folders).map(|(row, folder)| (row.id, folders::links_of(folder)));
     let operations = Operations::new(clients.clone(), folders, clock.clone(), store.clone(), writer.clone());
-    let operations = Arc::new(operations.following(links.collect()));
+    let sharing = rows.iter().zip(&config.folders).filter(|(_, folder)| folder.dedupe).map(|(row, _)| row.id);
+    let operations = operations.following(links.collect()).sharing(sharing.collect());
+    let operations = Arc::new(operations);
     let vitals = operations.vitals().clone();
     let metrics = operations.metrics().clone();
     let finish = folders::finish(config, &rows);

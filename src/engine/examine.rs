@@ -6,9 +6,9 @@ use std::ops::Range;
 use super::operations::{Operations, ending, verify};
 use super::vitals;
 use crate::model::board::Done;
+use crate::model::digest::{Algorithm, Digest};
 use crate::model::examine::{Look, Same};
 use crate::model::failure::{Failure, SourceFailure};
-use crate::model::file::Digest;
 use crate::model::job::{JobId, Subject};
 use crate::model::preflight::Checker;
 use crate::model::watchdog::Await;
@@ -56,10 +56,10 @@ async fn same(operations: &Operations, job: JobId, subject: &Subject) -> Result<
     }
     let source = operations.open(subject, false).await?;
     vitals::at(Await::Comparing);
-    let mut digests = HashMap::new();
+    let mut known = Known::default();
     let mut same = Vec::new();
     for one in sent {
-        if is_equal(&source, &one.sent, &mut digests).await.map_err(Failure::Source)? {
+        if known.is_equal(&source, &one).await.map_err(Failure::Source)? {
             same.push(one);
         }
     }
@@ -67,25 +67,37 @@ async fn same(operations: &Operations, job: JobId, subject: &Subject) -> Result<
     Ok(same)
 }
 
-/// Whether the file has these bytes. `digests` are those of its ranges that are known: most files of one size were sent in the
-/// same ranges, so that each is read once.
-async fn is_equal(
-    source: &Source,
-    sent: &[(Range<u64>, Digest)],
-    digests: &mut HashMap<Range<u64>, Digest>,
-) -> Result<bool, SourceFailure> {
-    for (range, digest) in sent {
-        let known = match digests.get(range) {
-            Some(known) => *known,
-            None => {
-                let read = source.digest_of(range.clone()).await?;
-                digests.insert(range.clone(), read);
-                read
+/// What is known of the file that is compared: most files of one size were sent in the same ranges, so that each is read once.
+#[derive(Default)]
+struct Known {
+    digests: HashMap<(Range<u64>, Algorithm), Digest>,
+    md5: Option<String>,
+}
+
+impl Known {
+    /// Whether the file has the bytes that were sent before. XXH3 alone is not believed: somebody else may have written what was
+    /// sent, and have made it so that its XXH3 is that of this file. No MD5 can be made to be that of a file that is there.
+    async fn is_equal(&mut self, source: &Source, same: &Same) -> Result<bool, SourceFailure> {
+        for (range, digest) in &same.sent {
+            let wanted = (range.clone(), digest.algorithm());
+            let known = match self.digests.get(&wanted) {
+                Some(known) => *known,
+                None => {
+                    let read = source.digest_of(range.clone(), digest.algorithm()).await?;
+                    self.digests.insert(wanted, read);
+                    read
+                }
+            };
+            if known != *digest {
+                return Ok(false);
             }
-        };
-        if known != *digest {
-            return Ok(false);
         }
+        if same.sent.iter().all(|(_, digest)| digest.algorithm() == Algorithm::Blake3) {
+            return Ok(true);
+        }
+        if self.md5.is_none() {
+            self.md5 = Some(source.md5().await?);
+        }
+        Ok(same.md5.is_some() && self.md5 == same.md5)
     }
-    Ok(true)
 }

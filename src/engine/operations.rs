@@ -1,7 +1,7 @@
 //! Performs one granted operation with the account's client and the source, and returns its outcome. No loop, no
 //! decision: what an outcome means is for the board.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
@@ -25,8 +25,8 @@ use crate::beneath::Links;
 use crate::clock::Clock;
 use crate::model::answer::{FileId, PartId, UploadId};
 use crate::model::board::{Done, Event, Grant, OperationId, Outcome, Work};
+use crate::model::digest::{Algorithm, Digest};
 use crate::model::failure::{Facts, Failure, SourceFailure};
-use crate::model::file::Digest;
 use crate::model::job::{AccountName, FolderId, JobId, Subject};
 use crate::model::settle::Observation;
 use crate::model::watchdog::Await;
@@ -44,6 +44,8 @@ pub struct Operations {
     roots: HashMap<FolderId, (u64, u64)>,
     /// Which symbolic links in a folder are followed; none in those that are not here.
     links: HashMap<FolderId, Links>,
+    /// In which files of other folders may be taken for one of theirs by their bytes.
+    sharing: HashSet<FolderId>,
     clock: Clock,
     /// Tells which Files are the ledger's.
     pub(super) store: Store,
@@ -82,6 +84,7 @@ impl Operations {
             folders,
             roots,
             links: HashMap::new(),
+            sharing: HashSet::new(),
             clock,
             store,
             writer,
@@ -96,6 +99,16 @@ impl Operations {
     #[must_use]
     pub fn following(self, links: HashMap<FolderId, Links>) -> Operations {
         Operations { links, ..self }
+    }
+
+    /// The same, with files in these folders that share the File of another one of the same bytes.
+    #[must_use]
+    pub fn sharing(self, sharing: HashSet<FolderId>) -> Operations {
+        Operations { sharing, ..self }
+    }
+
+    fn algorithm_of(&self, folder: FolderId) -> Algorithm {
+        if self.sharing.contains(&folder) { Algorithm::Blake3 } else { Algorithm::Xxh3 }
     }
 
     fn links_of(&self, folder: FolderId) -> Links {
@@ -340,7 +353,8 @@ impl Operations {
             }
             opened => opened,
         });
-        flatten(opened.await).map(|source| source.counted_by(vitals::moved()))
+        let algorithm = self.algorithm_of(subject.folder);
+        flatten(opened.await).map(|source| source.counted_by(vitals::moved()).digested_by(algorithm))
     }
 }
 
@@ -383,7 +397,7 @@ pub(super) async fn verify(source: &Source, sent: &[(Range<u64>, Digest)]) -> Re
 async fn compare(source: &Source, sent: &[(Range<u64>, Digest)]) -> Result<(), Failure> {
     vitals::at(Await::Comparing);
     for (range, digest) in sent {
-        if source.digest_of(range.clone()).await.map_err(Failure::Source)? != *digest {
+        if source.digest_of(range.clone(), digest.algorithm()).await.map_err(Failure::Source)? != *digest {
             return Err(Failure::Source(SourceFailure::Changed));
         }
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::answer::{FileId, FileStatus, RemoteFile};
-use super::file::Digest;
+use super::digest::Digest;
 use super::job::{JobId, Subject};
 use super::preflight::{Preflight, Report, Rules, is_odd_name};
 use super::time::{Now, Wall};
@@ -68,6 +68,8 @@ pub struct Same {
     pub stored_at: Wall,
     /// The ranges in which it was sent, with their digests: they cover the file.
     pub sent: Vec<(Range<u64>, Digest)>,
+    /// The MD5 of the whole, where it was made.
+    pub md5: Option<String>,
 }
 
 /// Whether a File of the same bytes can stand for one that would be made now: it is whole, of the same size and purpose,
@@ -153,7 +155,8 @@ mod tests {
     #[test]
     fn a_file_stands_for_another_only_without_doubt_and_for_long_enough() {
         let stored_at = Wall(1_000_000 * 1000);
-        let same = Same { job: JobId(1), file: FileId("file-1".into()), stored_at, sent: Vec::new() };
+        let same =
+            Same { job: JobId(1), file: FileId("file-1".into()), stored_at, sent: Vec::new(), md5: None };
         let file = |life: Option<i64>| RemoteFile {
             id: same.file.clone(),
             bytes: Some(10),

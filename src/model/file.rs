@@ -1,6 +1,5 @@
 //! What a file looks like from outside: what decides whether two looks saw the same version of it.
 
-use std::fmt;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -62,13 +61,3 @@ pub struct Look {
 
 /// A path below a watched folder, as the bytes that the kernel gave.
 pub type RelativePath = std::path::PathBuf;
-
-/// BLAKE3 of a range of a file: tells later whether the bytes are still those that were sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Digest(pub [u8; 32]);
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}

@@ -5,7 +5,8 @@ use std::fmt;
 use std::ops::Range;
 
 use super::answer::{FileId, PartId, UploadId};
-use super::file::{Digest, Fingerprint, RelativePath};
+use super::digest::Digest;
+use super::file::{Fingerprint, RelativePath};
 use super::time::{Boot, Wall};
 
 pub use super::code::{Code, Reason, UnknownCode};

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod bandwidth;
 pub mod board;
 pub mod code;
+pub mod digest;
 pub mod examine;
 pub mod failure;
 pub mod file;

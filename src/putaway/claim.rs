@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::{Version, said, sync};
-use crate::model::file::Digest;
+use crate::model::digest::{Algorithm, Digest, Hasher};
 use crate::model::finish::{numbered, private_name};
 
 /// What lies at the path of a version.
@@ -248,7 +249,7 @@ impl Looked {
         }
         let Some(file) = &self.file else { return Ok(false) };
         for (range, digest) in &version.ranges {
-            if digest_of(file, range.start, range.end)? != Some(*digest) {
+            if digest_of(file, range, digest.algorithm())? != Some(*digest) {
                 return Ok(false);
             }
         }
@@ -258,11 +259,12 @@ impl Looked {
     }
 }
 
-/// BLAKE3 of a range; nothing if the file ends before it does.
-fn digest_of(file: &File, mut at: u64, end: u64) -> io::Result<Option<Digest>> {
-    let (mut hasher, mut buffer) = (blake3::Hasher::new(), vec![0; 256 * 1024]);
-    while at < end {
-        let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+/// The digest of a range; nothing if the file ends before it does.
+fn digest_of(file: &File, range: &Range<u64>, algorithm: Algorithm) -> io::Result<Option<Digest>> {
+    let (mut hasher, mut buffer) = (Hasher::new(algorithm), vec![0; 256 * 1024]);
+    let mut at = range.start;
+    while at < range.end {
+        let most = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(buffer.len());
         match file.read_at(&mut buffer[..most], at) {
             Ok(0) => return Ok(None),
             Ok(read) => {
@@ -273,7 +275,7 @@ fn digest_of(file: &File, mut at: u64, end: u64) -> io::Result<Option<Digest>> {
             Err(error) => return Err(super::words("reading it", error)),
         }
     }
-    Ok(Some(Digest(*hasher.finalize().as_bytes())))
+    Ok(Some(hasher.digest()))
 }
 
 fn open(directory: impl AsFd, name: &OsStr) -> Result<File, Errno> {

@@ -24,7 +24,8 @@ use rustix::fs::{Mode, OFlags, fchmod, fstat, fsync, mkdirat, openat};
 use rustix::io::Errno;
 
 use crate::beneath::{self, Links};
-use crate::model::file::{Digest, Fingerprint};
+use crate::model::digest::Digest;
+use crate::model::file::Fingerprint;
 use crate::model::finish::{Fate, Place, private_name};
 use crate::model::job::JobId;
 

@@ -1,4 +1,4 @@
-//! Digests of a file: BLAKE3 to compare with what was sent before, MD5 because the API checks that one.
+//! Digests of a file: of its ranges to compare with what was sent before, MD5 because the API checks that one.
 
 use std::fs::File;
 use std::io;
@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use super::md5::Md5;
 use super::reader::{Now, READ_TIMEOUT, hangs, joined, read_now};
 use super::{Source, reading};
+use crate::model::digest::{Algorithm, Digest, Hasher};
 use crate::model::failure::SourceFailure;
-use crate::model::file::Digest;
 
 /// Bytes per read: few calls, and not much read in vain after a cancel.
 const BUFFER: usize = 1024 * 1024;
@@ -50,13 +50,13 @@ impl Source {
         Some(hasher.hex())
     }
 
-    /// BLAKE3 of `range`, to compare with the digest of a Part that was sent before. Cancelled like [`Source::md5`].
-    pub async fn digest_of(&self, range: Range<u64>) -> Result<Digest, SourceFailure> {
-        let hasher = self.read_through(range, Box::<blake3::Hasher>::default(), |hasher, bytes| {
+    /// The digest of `range`, to compare with that of a Part that was sent before. Cancelled like [`Source::md5`].
+    pub async fn digest_of(&self, range: Range<u64>, algorithm: Algorithm) -> Result<Digest, SourceFailure> {
+        let hasher = self.read_through(range, Hasher::new(algorithm), |hasher, bytes| {
             hasher.update(bytes);
             true
         });
-        Ok(Digest(*hasher.await?.finalize().as_bytes()))
+        Ok(hasher.await?.digest())
     }
 
     /// Hands the bytes of `range` to `take`, in pieces of at most 1 MiB, on a thread of its own; until it says that the rest is
@@ -93,7 +93,8 @@ impl Source {
 pub struct Comparison {
     /// Those that are left, the next one last.
     ranges: Vec<(Range<u64>, Digest)>,
-    hasher: Box<blake3::Hasher>,
+    /// Of the bytes of the next one that came.
+    hasher: Option<Hasher>,
     at: u64,
     equal: bool,
 }
@@ -102,7 +103,7 @@ impl Comparison {
     /// With ranges that cover the file in order, from its first byte.
     pub fn with(mut ranges: Vec<(Range<u64>, Digest)>) -> Comparison {
         ranges.reverse();
-        Comparison { ranges, hasher: Box::default(), at: 0, equal: true }
+        Comparison { ranges, hasher: None, at: 0, equal: true }
     }
 
     /// Takes the next bytes. Whether all so far are equal: if not, the rest need not come.
@@ -115,12 +116,13 @@ impl Comparison {
             };
             let length =
                 usize::try_from(range.end.saturating_sub(self.at)).unwrap_or(usize::MAX).min(bytes.len());
-            self.hasher.update(&bytes[..length]);
+            let hasher = self.hasher.get_or_insert_with(|| Hasher::new(digest.algorithm()));
+            hasher.update(&bytes[..length]);
             self.at += length as u64;
             bytes = &bytes[length..];
             if self.at == range.end {
-                self.equal = *self.hasher.finalize().as_bytes() == digest.0;
-                self.hasher.reset();
+                self.equal = hasher.digest() == *digest;
+                self.hasher = None;
                 self.ranges.pop();
             }
         }

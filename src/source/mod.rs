@@ -2,7 +2,7 @@
 //!
 //! - this file: opening, and whether what is open is still the file that lies there;
 //! - `reader`: a range as a stream, with a receipt for what was handed over;
-//! - `digest`: BLAKE3 of a range, MD5 of the whole; whatever else reads a range through;
+//! - `digest`: the digest of a range, MD5 of the whole; whatever else reads a range through;
 //! - `md5`: that MD5, by the library of TLS.
 //!
 //! A [`Source`] is one open descriptor. All reads of a job go through it, so that all its Parts are of one inode even if
@@ -27,6 +27,7 @@ use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 
 use crate::beneath::{self, Links};
+use crate::model::digest::Algorithm;
 use crate::model::failure::SourceFailure;
 use crate::model::file::Fingerprint;
 
@@ -41,6 +42,8 @@ pub struct Source {
     fingerprint: Fingerprint,
     /// Grows with each byte that is read for a digest.
     hashed: Arc<AtomicU64>,
+    /// Of the receipts of its readers.
+    algorithm: Algorithm,
 }
 
 /// What [`Source::still`] found, when it is the same version or may be.
@@ -76,12 +79,23 @@ impl Source {
         // Only advice: a file system that does not take it reads as well without.
         let _ = fadvise(&file, 0, None, Advice::Sequential);
         let fingerprint = Fingerprint::of(&metadata);
-        Ok(Source { file: Arc::new(file), place: Arc::new(place), fingerprint, hashed: Arc::default() })
+        Ok(Source {
+            file: Arc::new(file),
+            place: Arc::new(place),
+            fingerprint,
+            hashed: Arc::default(),
+            algorithm: Algorithm::default(),
+        })
     }
 
     /// Has the bytes that are read for digests counted in `hashed`; a reader has a count of its own.
     pub fn counted_by(self, hashed: Arc<AtomicU64>) -> Source {
         Source { hashed, ..self }
+    }
+
+    /// Has what is sent of it digested in this way.
+    pub fn digested_by(self, algorithm: Algorithm) -> Source {
+        Source { algorithm, ..self }
     }
 
     /// The file as it was when it was opened.

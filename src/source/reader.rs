@@ -16,8 +16,8 @@ use tokio::time::timeout;
 
 use super::digest::at_most;
 use super::{Source, reading};
+use crate::model::digest::{Digest, Hasher};
 use crate::model::failure::SourceFailure;
-use crate::model::file::Digest;
 
 /// Bytes per read. Where a thread is asked for each, half as much costs a quarter of the throughput and four times as much
 /// gains none; out of the page cache 128 to 512 KiB are alike.
@@ -32,7 +32,7 @@ pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(300);
 pub struct Receipt(Arc<Mutex<Option<Result<Digest, SourceFailure>>>>);
 
 impl Receipt {
-    /// BLAKE3 of the bytes, if every one of them was handed over; what the other end did with them it does not say.
+    /// The digest of the bytes, if every one of them was handed over; what the other end did with them it does not say.
     pub fn digest(&self) -> Option<Digest> {
         self.outcome().as_ref().and_then(|outcome| outcome.as_ref().ok().copied())
     }
@@ -62,7 +62,7 @@ impl Source {
         let unread = Unread {
             file: self.file.clone(),
             range,
-            hasher: Box::default(),
+            hasher: Hasher::new(self.algorithm),
             buffers: Arc::default(),
             must_wait: false,
         };
@@ -103,7 +103,7 @@ enum Next {
 struct Unread {
     file: Arc<File>,
     range: Range<u64>,
-    hasher: Box<blake3::Hasher>,
+    hasher: Hasher,
     buffers: Arc<Buffers>,
     /// The file system knows only reads that may wait, so that the next chunk is always read ahead.
     must_wait: bool,
@@ -149,7 +149,7 @@ impl Reader {
     }
 
     fn done(&mut self, read: &Unread) {
-        *self.receipt.outcome() = Some(Ok(Digest(*read.hasher.finalize().as_bytes())));
+        *self.receipt.outcome() = Some(Ok(read.hasher.digest()));
     }
 }
 
@@ -278,10 +278,12 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::model::digest::Algorithm;
 
     fn unread(path: &std::path::Path, range: Range<u64>) -> Unread {
         let file = Arc::new(File::open(path).unwrap());
-        Unread { file, range, hasher: Box::default(), buffers: Arc::default(), must_wait: false }
+        let hasher = Hasher::new(Algorithm::default());
+        Unread { file, range, hasher, buffers: Arc::default(), must_wait: false }
     }
 
     #[tokio::test]
@@ -304,7 +306,7 @@ mod tests {
             }
         }
         assert!(by_thread == wanted);
-        assert_eq!(*waited.hasher.finalize().as_bytes(), *blake3::hash(wanted).as_bytes());
+        assert_eq!(waited.hasher.digest(), Digest::of(Algorithm::default(), wanted));
         assert!(by_cache.is_empty() || by_cache == wanted);
     }
 

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::file::Digest;
+use crate::model::digest::Digest;
 
 fn write(directory: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     let path = directory.path().join(name);
@@ -18,10 +18,6 @@ fn write(directory: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
 /// Bytes that differ from chunk to chunk, so that a chunk out of place shows.
 fn sample(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at / 251 + at) as u8).collect()
-}
-
-fn blake3(bytes: &[u8]) -> Digest {
-    Digest(*blake3::hash(bytes).as_bytes())
 }
 
 #[test]
@@ -102,11 +98,13 @@ fn what_happened_to_the_file_since_it_was_opened_is_told() {
 async fn a_reader_hands_over_its_range_and_a_digest_of_it() {
     let directory = TempDir::new().unwrap();
     let bytes = sample(1_000_000);
-    let source = Source::open(&write(&directory, "file", &bytes)).unwrap();
+    let by_default = Source::open(&write(&directory, "file", &bytes)).unwrap();
     let chunk = reader::CHUNK as u64;
-    for range in
-        [0..0, 0..1, 0..chunk, 7..chunk + 7, 0..1_000_000, 999_999..1_000_000, 2 * chunk..3 * chunk + 1]
-    {
+    let ranges =
+        [0..0, 0..1, 0..chunk, 7..chunk + 7, 0..1_000_000, 999_999..1_000_000, 2 * chunk..3 * chunk + 1];
+    let algorithms = [Algorithm::Xxh3, Algorithm::Blake3];
+    for (range, algorithm) in ranges.iter().flat_map(|range| algorithms.map(|one| (range.clone(), one))) {
+        let source = by_default.clone().digested_by(algorithm);
         let progress = Arc::new(AtomicU64::new(0));
         let (stream, receipt) = source.reader(range.clone(), progress.clone());
         assert_eq!(receipt.digest(), None, "before anything was read");
@@ -115,8 +113,9 @@ async fn a_reader_hands_over_its_range_and_a_digest_of_it() {
         assert!(chunks.iter().all(|chunk| chunk.len() <= reader::CHUNK));
         assert_eq!(chunks.concat(), wanted, "{range:?}");
         assert_eq!(progress.load(Ordering::Relaxed), wanted.len() as u64);
-        assert_eq!(receipt.digest(), Some(blake3(wanted)));
-        assert_eq!(source.digest_of(range).await.unwrap(), blake3(wanted));
+        let digest = Digest::of(algorithm, wanted);
+        assert_eq!(receipt.digest(), Some(digest));
+        assert_eq!(source.digest_of(range, algorithm).await.unwrap(), digest);
     }
 }
 
@@ -152,7 +151,7 @@ async fn a_file_that_shrinks_is_another_version() {
     assert!(stream.next().await.is_none());
     assert_eq!((receipt.digest(), receipt.failure()), (None, Some(SourceFailure::Changed)));
     assert_eq!(source.md5().await, Err(SourceFailure::Changed));
-    assert_eq!(source.digest_of(0..1_000_000).await, Err(SourceFailure::Changed));
+    assert_eq!(source.digest_of(0..1_000_000, Algorithm::Xxh3).await, Err(SourceFailure::Changed));
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::ops::Range;
 use sqlx::Row;
 
 use crate::model::answer::FileId;
+use crate::model::digest::Digest;
 use crate::model::examine::Same;
-use crate::model::file::Digest;
 use crate::model::job::{AccountName, FolderId, Job, JobId};
 use crate::model::time::{Now, Wall};
 
@@ -144,9 +144,9 @@ impl Store {
     pub async fn ranges_of(&self, job: JobId) -> Result<Vec<(Range<u64>, Digest)>> {
         let rows = sqlx::query(
             "-- ranges_of\n\
-             SELECT start, length, digest FROM parts \
+             SELECT start, length, coalesce(digest, xxh3) AS digest FROM parts \
              WHERE (job, upload) = (SELECT sent.id, sent.uploads FROM jobs JOIN jobs AS sent \
-             ON sent.id = coalesce(jobs.deduped_from, jobs.id) WHERE jobs.id = ?1) AND digest IS NOT NULL \
+             ON sent.id = coalesce(jobs.deduped_from, jobs.id) WHERE jobs.id = ?1) AND coalesce(digest, xxh3) IS NOT NULL \
              ORDER BY idx",
         )
         .bind(job.0)
@@ -176,19 +176,22 @@ impl Store {
     }
 
     /// The stored jobs that sent as many bytes as `job` has, under the same name, purpose, account and lifetime, the newest
-    /// first; with the ranges that they sent, where all of these are still known. What they sent may be the same.
+    /// first; with the ranges that they sent, where all of these are still known. What they sent may be the same. Those of which
+    /// neither BLAKE3 nor MD5 is known are left out.
     ///
     /// # Errors
     /// If the store fails.
     pub async fn sent_before(&self, job: JobId, limit: usize) -> Result<Vec<Same>> {
         let rows = sqlx::query(
             "-- sent_before\n\
-             SELECT sent.id, sent.file_id, sent.stored_at, sent.bytes FROM jobs AS mine \
+             SELECT sent.id, sent.file_id, sent.stored_at, sent.bytes, sent.md5 FROM jobs AS mine \
              JOIN jobs AS sent INDEXED BY jobs_sent ON sent.bytes = mine.bytes AND sent.filename = mine.filename \
              AND sent.purpose = mine.purpose AND sent.account = mine.account AND sent.base_url = mine.base_url \
              AND sent.project IS mine.project AND sent.expires_after IS mine.expires_after \
              WHERE mine.id = ?1 AND sent.id <> ?1 AND sent.stage = 'stored' AND sent.deduped_from IS NULL \
              AND sent.file_id IS NOT NULL AND sent.stored_at IS NOT NULL \
+             AND (sent.md5 IS NOT NULL OR NOT EXISTS (SELECT 1 FROM parts \
+             WHERE parts.job = sent.id AND parts.upload = sent.uploads AND parts.xxh3 IS NOT NULL)) \
              ORDER BY sent.stored_at DESC, sent.id DESC LIMIT ?2",
         )
         .bind(job.0)
@@ -206,6 +209,7 @@ impl Store {
                     file: FileId(row.try_get("file_id")?),
                     stored_at: Wall(row.try_get("stored_at")?),
                     sent,
+                    md5: row.try_get("md5")?,
                 });
             }
         }

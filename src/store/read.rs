@@ -5,7 +5,7 @@ use std::path::Path;
 use sqlx::Row;
 
 use crate::model::answer::{FileId, PartId, UploadId};
-use crate::model::file::Digest;
+use crate::model::digest::Digest;
 use crate::model::job::{FolderId, JobId, State};
 use crate::model::time::Wall;
 
@@ -230,8 +230,8 @@ impl Store {
     pub async fn uploads_and_parts(&self, job: JobId) -> Result<Vec<UploadRow>> {
         let rows = sqlx::query(
             "-- uploads_and_parts\n\
-             SELECT number, upload_id, opened_at, deadline_wall, ended_at, end_reason, start, length, part_id, digest, \
-             stored_at FROM uploads LEFT JOIN parts ON parts.job = uploads.job AND parts.upload = uploads.number \
+             SELECT number, upload_id, opened_at, deadline_wall, ended_at, end_reason, start, length, part_id, \
+             coalesce(digest, xxh3) AS digest, stored_at FROM uploads LEFT JOIN parts ON parts.job = uploads.job AND parts.upload = uploads.number \
              WHERE uploads.job = ?1 ORDER BY number, idx",
         )
         .bind(job.0)

@@ -8,7 +8,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use crate::model::answer::{FileId, UploadId};
-use crate::model::file::{Digest, Fingerprint};
+use crate::model::digest::{Algorithm, Digest};
+use crate::model::file::Fingerprint;
 use crate::model::job::{AccountName, FolderId, Job, JobId, Stage, State, Subject};
 use crate::model::time::{Now, Wall};
 
@@ -299,8 +300,13 @@ pub(super) fn path(row: &SqliteRow, column: &str) -> sqlx::Result<PathBuf> {
 
 pub(super) fn digest(row: &SqliteRow, column: &str) -> sqlx::Result<Option<Digest>> {
     let Some(bytes) = row.try_get::<Option<Vec<u8>>, _>(column)? else { return Ok(None) };
-    let bytes = bytes.try_into().map_err(|_| sqlx::Error::Decode("a digest has not 32 bytes".into()))?;
-    Ok(Some(Digest(bytes)))
+    let digest = Digest::from_bytes(&bytes);
+    Ok(Some(digest.ok_or_else(|| sqlx::Error::Decode("a digest has neither 16 nor 32 bytes".into()))?))
+}
+
+/// What the column of `algorithm` has of a digest.
+pub(super) fn stored_as(digest: &Digest, algorithm: Algorithm) -> Option<Vec<u8>> {
+    (digest.algorithm() == algorithm).then(|| digest.as_bytes().to_vec())
 }
 
 pub(super) fn number<T: TryFrom<i64>>(row: &SqliteRow, column: &str) -> sqlx::Result<T> {

@@ -3,6 +3,7 @@
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use crate::model::answer::{PartId, UploadId};
+use crate::model::digest::Algorithm;
 use crate::model::job::{Doubt, JobId, PlannedPart, Session};
 use crate::model::time::{Boot, Now, Wall};
 
@@ -32,7 +33,7 @@ pub(super) async fn load(
     .await?;
     let rows = sqlx::query(
         "-- session_parts\n\
-         SELECT start, length, part_id, digest FROM parts WHERE job = ?1 AND upload = ?2 ORDER BY idx",
+         SELECT start, length, part_id, coalesce(digest, xxh3) AS digest FROM parts WHERE job = ?1 AND upload = ?2 ORDER BY idx",
     )
     .bind(job.0)
     .bind(number)
@@ -95,7 +96,7 @@ impl Taking<'_> {
 
     async fn insert_parts(&mut self, number: i64, first: usize, parts: &[PlannedPart]) -> sqlx::Result<()> {
         let mut insert = QueryBuilder::<Sqlite>::new(
-            "-- insert_parts\nINSERT INTO parts (job, upload, idx, start, length, part_id, digest, stored_at) ",
+            "-- insert_parts\nINSERT INTO parts (job, upload, idx, start, length, part_id, digest, xxh3, stored_at) ",
         );
         let (job, now) = (self.job.0, self.now.wall.0);
         insert.push_values(parts.iter().enumerate(), |mut values, (place, part)| {
@@ -107,7 +108,8 @@ impl Taking<'_> {
                 .push_bind(row::int(part.range.start))
                 .push_bind(row::int(part.range.end.saturating_sub(part.range.start)))
                 .push_bind(stored.map(|(id, _)| id.0.clone()))
-                .push_bind(stored.map(|(_, digest)| digest.0.to_vec()))
+                .push_bind(stored.and_then(|(_, digest)| row::stored_as(digest, Algorithm::Blake3)))
+                .push_bind(stored.and_then(|(_, digest)| row::stored_as(digest, Algorithm::Xxh3)))
                 .push_bind(stored.map(|_| now));
         });
         // A plan of one Part is the most frequent by far; others differ in length and would only fill the cache.

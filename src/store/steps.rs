@@ -3,7 +3,7 @@
 use sqlx::{Row, SqliteConnection};
 
 use crate::model::answer::{FileId, PartId};
-use crate::model::file::Digest;
+use crate::model::digest::{Algorithm, Digest};
 use crate::model::job::{JobId, PlannedPart, Reason, Session, State, Step, Why};
 use crate::model::time::{Now, Wall};
 
@@ -68,14 +68,15 @@ impl Taking<'_> {
     async fn part_stored(&mut self, index: usize, id: &PartId, digest: &Digest) -> sqlx::Result<bool> {
         let changed = sqlx::query(
             "-- part_stored\n\
-             UPDATE parts SET part_id = ?4, digest = ?5, stored_at = ?6 WHERE job = ?1 AND idx = ?3 \
+             UPDATE parts SET part_id = ?4, digest = ?5, xxh3 = ?6, stored_at = ?7 WHERE job = ?1 AND idx = ?3 \
              AND upload = (SELECT uploads FROM jobs WHERE id = ?1 AND stage = ?2)",
         )
         .bind(self.job.0)
         .bind(self.from.as_str())
         .bind(row::int(index))
         .bind(id.0.clone())
-        .bind(digest.0.to_vec())
+        .bind(row::stored_as(digest, Algorithm::Blake3))
+        .bind(row::stored_as(digest, Algorithm::Xxh3))
         .bind(self.now.wall.0)
         .execute(&mut *self.connection)
         .await?
@@ -136,8 +137,8 @@ impl Taking<'_> {
              INSERT INTO uploads (job, number, upload_id, echoed_name, server_created_at, boot_id, deadline_boot, \
              deadline_wall, opened_at) SELECT id, uploads, ?4, ?5, ?6, ?7, ?8, ?9, ?10 FROM jobs \
              WHERE id = ?1 AND changes() = 1; \
-             INSERT INTO parts (job, upload, idx, start, length, part_id, digest, stored_at) \
-             SELECT id, uploads, 0, ?11, ?12, ?13, ?14, ?15 FROM jobs WHERE id = ?1 AND changes() = 1",
+             INSERT INTO parts (job, upload, idx, start, length, part_id, digest, xxh3, stored_at) \
+             SELECT id, uploads, 0, ?11, ?12, ?13, ?14, ?15, ?16 FROM jobs WHERE id = ?1 AND changes() = 1",
         )
         .bind(self.job.0)
         .bind(self.from.as_str())
@@ -152,7 +153,8 @@ impl Taking<'_> {
         .bind(row::int(range.start))
         .bind(row::int(range.end.saturating_sub(range.start)))
         .bind(part.0.clone())
-        .bind(digest.0.to_vec())
+        .bind(row::stored_as(digest, Algorithm::Blake3))
+        .bind(row::stored_as(digest, Algorithm::Xxh3))
         .bind(self.now.wall.0)
         .execute(&mut *self.connection)
         .await?

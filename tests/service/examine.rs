@@ -262,6 +262,34 @@ async fn whatever_is_not_the_same_is_sent() {
 }
 
 #[tokio::test]
+async fn what_was_sent_before_it_was_wished_is_shared_where_the_md5_is_known() {
+    let mut bench = dedupe().await;
+    bench.folder = "dedupe = false\n".into();
+    bench.drop_file("one/with.bin", b"its MD5 is made");
+    once(&bench).await;
+    bench.tables = bench.tables.replace("[upload]", "[upload]\nchecksum = false");
+    bench.drop_file("one/without.bin", b"its MD5 is not");
+    once(&bench).await;
+
+    bench.folder = "dedupe = true\n".into();
+    bench.drop_file("two/with.bin", b"its MD5 is made");
+    bench.drop_file("two/other/with.bin", b"another content");
+    bench.drop_file("two/without.bin", b"its MD5 is not");
+    once(&bench).await;
+    let from = bench.record("one/with.bin").await.id;
+    assert_eq!(bench.record("two/with.bin").await.deduped_from, Some(from));
+    assert_eq!(bench.record("two/other/with.bin").await.deduped_from, None);
+    let sent = bench.record("two/without.bin").await;
+    assert_eq!(sent.deduped_from, None, "what it has is no proof that it is the same");
+    // By now it is.
+    bench.drop_file("three/without.bin", b"its MD5 is not");
+    once(&bench).await;
+    assert_eq!(bench.record("three/without.bin").await.deduped_from, Some(sent.id));
+    assert_eq!((creates(&bench), bench.emulator.files().len()), (4, 4));
+    bench.assert_ledger_is_the_truth().await;
+}
+
+#[tokio::test]
 async fn a_file_that_is_gone_or_will_be_soon_does_not_stand_for_another() {
     let mut bench = dedupe().await;
     bench.folder += "expires_after = \"10h\"\n";

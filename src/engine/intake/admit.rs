@@ -13,8 +13,9 @@ use crate::engine::Message;
 use crate::engine::finish::remove_receipts;
 use crate::engine::vitals::Whereabouts;
 use crate::model::board::Event;
+use crate::model::digest::Digest;
 use crate::model::failure::SourceFailure;
-use crate::model::file::{Digest, Fingerprint};
+use crate::model::file::Fingerprint;
 use crate::model::finish::Receipt;
 use crate::model::job::{Code, FolderId, JobId, Reason, State, Subject};
 use crate::model::plan;
@@ -256,7 +257,7 @@ async fn compare(
         let mut same = true;
         if covers {
             for (range, digest) in sent.ranges {
-                same = same && source.digest_of(range).await? == digest;
+                same = same && source.digest_of(range, digest.algorithm()).await? == digest;
             }
         } else if let Some(md5) = sent.md5 {
             same = source.md5().await? == md5;

@@ -14,7 +14,8 @@ use tempfile::TempDir;
 
 use super::{Applied, Arrival, BootId, Candidate, Context, FolderRow, Lock, Store, Write, WriteError};
 use crate::model::answer::{PartId, UploadId};
-use crate::model::file::{Digest, Fingerprint};
+use crate::model::digest::Digest;
+use crate::model::file::Fingerprint;
 use crate::model::job::{
     AccountName, Code, Deadline, FolderId, Job, JobId, PlannedPart, Reason, Session, Step, Subject,
 };
@@ -128,12 +129,12 @@ fn session(name: &str, parts: usize) -> Session {
 
 fn whole(name: &str) -> Session {
     let mut session = session(name, 1);
-    session.parts[0].stored = Some((PartId("part_0".into()), Digest([7; 32])));
+    session.parts[0].stored = Some((PartId("part_0".into()), Digest::Blake3([7; 32])));
     session
 }
 
 fn part(index: usize) -> Step {
-    Step::PartStored { index, id: PartId(format!("part_{index}")), digest: Digest([7; 32]) }
+    Step::PartStored { index, id: PartId(format!("part_{index}")), digest: Digest::Blake3([7; 32]) }
 }
 
 fn reason() -> Reason {

@@ -55,6 +55,23 @@ async fn opening_again_migrates_nothing_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn digests_of_before_stay_beside_those_of_today() {
+    let fixture = Fixture::new().await;
+    let mut job = fixture.queued("x").await;
+    fixture.take(&mut job, Step::Opened(session("upload_1", 3))).await;
+    fixture.take(&mut job, part(1)).await;
+    // As one that knows of no second algorithm left it.
+    for sql in ["ALTER TABLE parts DROP COLUMN xxh3", "DELETE FROM _sqlx_migrations WHERE version = 7"] {
+        sqlx::query(sql).execute(&fixture.store.writer).await.unwrap();
+    }
+    let fixture = fixture.crash().await;
+    assert_eq!(fixture.load(job.id).await, job);
+    let digest = Digest::Xxh3([9; 16]);
+    fixture.take(&mut job, Step::PartStored { index: 2, id: PartId("part_2".into()), digest }).await;
+    assert_eq!(fixture.load(job.id).await, job);
+}
+
+#[tokio::test]
 async fn an_empty_file_becomes_a_database() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(DATABASE), "").unwrap();

@@ -84,7 +84,7 @@ async fn ranges_are_those_of_the_last_upload() {
     fixture.take(&mut job, Step::Restarted { why: Why::Refused, reason: reason() }).await;
     fixture.take(&mut job, Step::Opened(session("upload_2", 2))).await;
     fixture.take(&mut job, part(1)).await;
-    assert_eq!(fixture.store.ranges_of(job.id).await.unwrap(), [(5..10, Digest([7; 32]))]);
+    assert_eq!(fixture.store.ranges_of(job.id).await.unwrap(), [(5..10, Digest::Blake3([7; 32]))]);
 }
 
 #[tokio::test]

@@ -239,7 +239,7 @@ async fn what_was_sent_before_is_found_only_if_all_of_it_is_the_same() {
     let found = fixture.store.sent_before(mine.id, 5).await.unwrap();
     let files: Vec<_> = found.iter().map(|same| (same.job, same.file.0.as_str())).collect();
     assert_eq!(files, [(two.id, "file-2"), (one.id, "file-1")], "the newest first");
-    assert_eq!(found[0].sent, [(0..mine.subject.fingerprint.bytes, Digest([7; 32]))]);
+    assert_eq!(found[0].sent, [(0..mine.subject.fingerprint.bytes, Digest::Blake3([7; 32]))]);
     assert_eq!(found[0].stored_at, at(5000).wall);
     assert_eq!(fixture.store.sent_before(mine.id, 2).await.unwrap().len(), 1, "two were looked at");
     assert_eq!(
@@ -247,6 +247,23 @@ async fn what_was_sent_before_is_found_only_if_all_of_it_is_the_same() {
         found[1].sent,
         "a touch is no other version"
     );
+}
+
+#[tokio::test]
+async fn what_was_sent_before_counts_only_with_a_digest_that_nobody_can_forge() {
+    let fixture = Fixture::new().await;
+    let mine = fixture.queued("c/x").await;
+    for (path, md5) in [("a/x", None), ("b/x", Some("md5".to_owned()))] {
+        let mut job = fixture.queued(path).await;
+        let mut session = whole(&format!("upload_{path}"));
+        session.parts[0].range = 0..job.subject.fingerprint.bytes;
+        session.parts[0].stored = Some((PartId("part_0".into()), Digest::Xxh3([7; 16])));
+        fixture.take(&mut job, Step::SentWhole { session, md5 }).await;
+        fixture.take(&mut job, Step::Stored { file: FileId(path.into()), expires_at: None }).await;
+    }
+    let found = fixture.store.sent_before(mine.id, 1).await.unwrap();
+    let files: Vec<_> = found.iter().map(|same| (same.file.0.as_str(), same.md5.as_deref())).collect();
+    assert_eq!(files, [("b/x", Some("md5"))], "and the others take nobody's place");
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::super::super::answer::{FileId, FileStatus, PartId, RemoteFile, Upload, UploadId, UploadStatus};
+use super::super::super::digest::Digest;
 use super::super::super::failure::{Facts, Failure};
-use super::super::super::file::Digest;
 use super::super::super::job::JobId;
 use super::super::super::reconcile::{Candidate, Content, Found};
 use super::super::super::time::Boot;
@@ -160,7 +160,7 @@ impl Server {
         let part = PartId(format!("part_{}_{place}", upload.parts.len()));
         upload.parts.insert(part.clone(), bytes);
         self.sent += bytes;
-        Ok((part, Digest([0; 32])))
+        Ok((part, Digest::Xxh3([0; 16])))
     }
 
     fn complete(&mut self, id: &UploadId, parts: &[PartId], now: Boot) -> Result<Done, Failure> {

@@ -432,9 +432,13 @@ impl World {
                 && self.content(row.id) == self.content(job)
         };
         let same = self.rows.values().rev().filter(same_bytes).filter_map(|row| match &row.stage {
-            Stage::Stored(file) if look.dedupe && !look.rejects(&report) => {
-                Some(Same { job: row.id, file: file.clone(), stored_at: self.now.wall, sent: Vec::new() })
-            }
+            Stage::Stored(file) if look.dedupe && !look.rejects(&report) => Some(Same {
+                job: row.id,
+                file: file.clone(),
+                stored_at: self.now.wall,
+                sent: Vec::new(),
+                md5: None,
+            }),
             _ => None,
         });
         let same = same.collect();
