@@ -74,6 +74,9 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Messages that wait for the engine at most; who sends more waits.
 pub const MESSAGES: usize = 1024;
 
+/// Messages that are taken at once at most, when more of them came than one: the commit of a group ends as many steps.
+const TOGETHER: usize = 64;
+
 /// What the watchdog calls the engine.
 pub const ENGINE: &str = "the engine";
 
@@ -193,11 +196,11 @@ impl Engine {
         let mut health = self.parts.writer.health();
         let state_dir = self.parts.store.path().parent().unwrap_or_else(|| Path::new("."));
         let mut rounds = Rounds::around(state_dir, REQUESTS_EVERY);
-        for event in std::mem::take(&mut self.parts.first) {
-            self.apply(event);
-        }
+        let first = std::mem::take(&mut self.parts.first);
+        self.apply(first);
         let mut moved = tokio::time::interval(MOVED_EVERY);
         moved.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut messages = Vec::new();
         loop {
             let now = self.parts.clock.now();
             if let Some(since) = self.stopping {
@@ -225,12 +228,14 @@ impl Engine {
             self.here.at(Await::Message);
             self.here.got_on();
             tokio::select! {
-                Some(message) = self.messages.recv() => if let Some(end) = self.hear(message) {
-                    return end;
+                1.. = self.messages.recv_many(&mut messages, TOGETHER) => {
+                    if let Some(end) = self.hear(messages.drain(..)) {
+                        return end;
+                    }
                 },
                 () = stop.cancelled(), if self.stopping.is_none() => {
                     self.stopping = Some(now.boot);
-                    self.apply(Event::Stopping);
+                    self.apply([Event::Stopping]);
                 }
                 Ok(()) = health.changed() => {
                     let health = health.borrow_and_update().clone();
@@ -248,29 +253,39 @@ impl Engine {
                 _ = moved.tick(), if self.parts.board.slots().0 > 0 => {
                     let operations = self.parts.operations.moved();
                     let reading = self.parts.operations.vitals().waiting_for(Await::Reading);
-                    self.apply(Event::Moved { operations, reading });
+                    self.apply([Event::Moved { operations, reading }]);
                 }
                 // A millisecond more than none: the clock's own grain.
-                () = tokio::time::sleep(wake.max(Duration::from_millis(1))) => self.apply(Event::Tick),
+                () = tokio::time::sleep(wake.max(Duration::from_millis(1))) => self.apply([Event::Tick]),
             }
         }
     }
 
     #[must_use]
-    fn hear(&mut self, message: Message) -> Option<End> {
-        match message {
-            Message::Event(event) => self.apply(event),
-            Message::Broken(name) => return Some(End::Broken(name)),
-            Message::Wait { job, subject, due, answer } => {
-                let wait = self.parts.board.wait_of(job, &subject, due, self.parts.clock.now());
-                // Who asked may have gone.
-                let _ = answer.send(wait);
-            }
-            Message::Inspect(answer) => {
-                // Who asked may have gone.
-                let _ = answer.send(self.live());
+    fn hear(&mut self, messages: impl Iterator<Item = Message>) -> Option<End> {
+        let mut events = Vec::new();
+        for message in messages {
+            match message {
+                Message::Event(event) => events.push(event),
+                Message::Broken(name) => {
+                    self.apply(events);
+                    return Some(End::Broken(name));
+                }
+                // Who asks sees what came before.
+                Message::Wait { job, subject, due, answer } => {
+                    self.apply(events.drain(..));
+                    let wait = self.parts.board.wait_of(job, &subject, due, self.parts.clock.now());
+                    // Who asked may have gone.
+                    let _ = answer.send(wait);
+                }
+                Message::Inspect(answer) => {
+                    self.apply(events.drain(..));
+                    // Who asked may have gone.
+                    let _ = answer.send(self.live());
+                }
             }
         }
+        self.apply(events);
         None
     }
 
@@ -290,7 +305,7 @@ impl Engine {
         let reason = match health {
             Health::Up => {
                 self.outage = None;
-                return self.apply(Event::Store(Ok(())));
+                return self.apply([Event::Store(Ok(()))]);
             }
             Health::Down { code, message, tries, again } => {
                 let reason = Reason::local(*code, message.clone());
@@ -304,12 +319,12 @@ impl Engine {
                 reason
             }
         };
-        self.apply(Event::Store(Err(reason)));
+        self.apply([Event::Store(Err(reason))]);
     }
 
-    fn apply(&mut self, event: Event) {
+    fn apply(&mut self, events: impl IntoIterator<Item = Event>) {
         self.here.at(Await::Board);
-        let effects = self.parts.board.apply(event, self.parts.clock.now());
+        let effects = self.parts.board.apply_all(events, self.parts.clock.now());
         self.perform(effects);
     }
 

@@ -97,7 +97,7 @@ impl Engine {
             match self.take_apart(row).await {
                 Some(true) => {}
                 Some(false) => match self.ask_of(row).await {
-                    Some(Ok(ask)) => self.apply(Event::Asked(Request { id: row.id, ask })),
+                    Some(Ok(ask)) => self.apply([Event::Asked(Request { id: row.id, ask })]),
                     Some(Err(text)) => self.answer(row.id, false, text),
                     None => return false,
                 },

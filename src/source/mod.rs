@@ -76,9 +76,11 @@ impl Source {
         if !metadata.is_file() {
             return Err(SourceFailure::NotAFile);
         }
-        // Only advice: a file system that does not take it reads as well without.
-        let _ = fadvise(&file, 0, None, Advice::Sequential);
         let fingerprint = Fingerprint::of(&metadata);
+        if fingerprint.bytes > reader::CHUNK as u64 {
+            // Only advice: a file system that does not take it reads as well without.
+            let _ = fadvise(&file, 0, None, Advice::Sequential);
+        }
         Ok(Source {
             file: Arc::new(file),
             place: Arc::new(place),

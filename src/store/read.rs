@@ -180,6 +180,19 @@ impl Store {
         Ok(row.as_ref().map(row::record).transpose()?)
     }
 
+    /// The records of those of these jobs that there are, in no order.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn records(&self, jobs: &[JobId]) -> Result<Vec<Record>> {
+        let ids = serde_json::Value::from_iter(jobs.iter().map(|job| job.0)).to_string();
+        let rows = sqlx::query(record_sql!("records", "WHERE jobs.id IN (SELECT value FROM json_each(?1))"))
+            .bind(ids)
+            .fetch_all(&self.reader)
+            .await?;
+        Ok(rows.iter().map(row::record).collect::<sqlx::Result<_>>()?)
+    }
+
     /// The records of a File: one for each server and account that has such an id.
     ///
     /// # Errors
