@@ -471,8 +471,10 @@ proptest! {
         crashes in proptest::collection::vec(1usize..120, 0..6),
         faults in proptest::collection::vec(0u8..12, 64),
         rate in prop_oneof![Just(1e6), Just(1e7), Just(1e9)],
+        together: bool,
     ) {
         let mut world = World::new(rate);
+        world.together = together;
         let count = std::cell::Cell::new(0usize);
         world.fault = Box::new(move |work, _, _, _| {
             count.set(count.get() + 1);

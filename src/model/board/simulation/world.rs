@@ -43,6 +43,8 @@ pub(super) struct World {
     pub(super) fault: Fault,
     /// When the board is told next how far Parts got.
     pub(super) moved_at: Boot,
+    /// Whether the board is told of all at once that came of one event.
+    pub(super) together: bool,
     pub(super) most_parts: usize,
     pub(super) most_lane: usize,
     pub(super) most_open: usize,
@@ -110,6 +112,7 @@ impl World {
             aborted: HashSet::new(),
             fault: Box::new(|_, _, _, _| None),
             moved_at: Boot(0),
+            together: false,
             most_parts: 0,
             most_lane: 0,
             most_open: 0,
@@ -194,7 +197,8 @@ impl World {
     pub(super) fn apply(&mut self, event: Event) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
-            for effect in self.board.apply(event, self.now) {
+            let more = if self.together { std::mem::take(&mut events) } else { Vec::new() };
+            for effect in self.board.apply_all([event].into_iter().chain(more), self.now) {
                 self.perform(effect, &mut events);
             }
             self.most_parts = self.most_parts.max(self.board.running_parts());
