@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use upspool::model::plan::{self, MAX_FILE_BYTES, MAX_PART_BYTES, PartSize};
+use upspool::model::plan::{self, MAX_FILE_BYTES, MAX_PART_BYTES, PartSize, Tail};
 
 /// What is cut with eight slots: one Part, eight, and the 136 of the largest file.
 pub(crate) const SIZES: [u64; 3] = [4096, 100 * 1024 * 1024, MAX_FILE_BYTES];
@@ -14,5 +14,5 @@ fn parts(bytes: u64) -> usize {
 
 /// Cuts a file of so many bytes; returns into how many Parts.
 pub(crate) fn cut(bytes: u64) -> usize {
-    black_box(plan::parts(black_box(bytes), PartSize::Auto, 8, MAX_PART_BYTES)).len()
+    black_box(plan::parts(black_box(bytes), PartSize::Auto, 8, MAX_PART_BYTES, Tail::Even)).len()
 }

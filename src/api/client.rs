@@ -123,7 +123,9 @@ impl Client {
         let part_ids = parts.iter().map(|part| part.0.as_str()).collect();
         let patience = self.patience(self.server.complete_timeout);
         let path = ["uploads", &upload.0, "complete"];
-        let call = self.call(&self.connections.small, Method::POST, &path, &[], patience);
+        // The Parts of a large file leave connections that are free now: a new one would cost a round trip, and two with TLS.
+        let connections = if parts.len() > 1 { &self.connections.parts } else { &self.connections.small };
+        let call = self.call(connections, Method::POST, &path, &[], patience);
         call.json(&wire::CompleteUpload { part_ids, md5 })
             .answer(ONE, |body| wire::upload(body, upload))
             .await

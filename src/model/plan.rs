@@ -18,6 +18,9 @@ pub const AUTO_PART_BYTES: u64 = 64_000_000;
 /// Below this a Part is not worth a request of its own.
 const LEAST_PART_BYTES: u64 = 1024 * 1024;
 
+/// Least bytes of a Part at the end of a file behind which nothing waits: see [`Tail::Finer`].
+const LEAST_TAIL_BYTES: u64 = 2 * 1024 * 1024;
+
 /// Files up to this size go as one Part, through the lane of small requests.
 pub const LANE_BYTES: u64 = 256 * 1024;
 
@@ -30,11 +33,32 @@ pub enum PartSize {
     Fixed(u64),
 }
 
-/// Cuts a file of `bytes` into ranges whose sizes differ by at most one byte.
+/// What [`PartSize::Auto`] makes of the end of a file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Tail {
+    /// Parts of one size: other files take the slots that they leave.
+    Even,
+    /// Smaller and smaller Parts, since nothing else wants the slots: connections are not equally fast, and those that end early
+    /// would leave the link to the others, which take seconds to make use of it.
+    Finer {
+        /// Bytes per second that the link took of late; none if that is not known.
+        rate: Option<f64>,
+    },
+}
+
+/// Cuts a file of `bytes` into ranges: with [`Tail::Even`] their sizes differ by at most one byte.
 ///
 /// `slots` is how many Parts are sent at once. `cap` is the largest body that the server is known to take.
-pub fn parts(bytes: u64, size: PartSize, slots: usize, cap: u64) -> Vec<Range<u64>> {
+pub fn parts(bytes: u64, size: PartSize, slots: usize, cap: u64, tail: Tail) -> Vec<Range<u64>> {
     let slots = slots.max(1) as u64;
+    if let (PartSize::Auto, Tail::Finer { rate }) = (size, tail) {
+        // A Part has to take a second, or on a fast link the answers to so many would be waited for longer than the tail.
+        let second = rate.map_or(0, |rate| (rate / slots as f64) as u64);
+        let least = LEAST_TAIL_BYTES.max(second);
+        if bytes / (2 * slots) > least && least < AUTO_PART_BYTES.min(cap) {
+            return finer(bytes, slots, least, AUTO_PART_BYTES.min(cap));
+        }
+    }
     let count = match size {
         PartSize::Fixed(size) => bytes.div_ceil(size.min(cap).max(1)),
         PartSize::Auto if bytes <= LANE_BYTES => bytes.div_ceil(cap.max(1)),
@@ -50,6 +74,26 @@ pub fn parts(bytes: u64, size: PartSize, slots: usize, cap: u64) -> Vec<Range<u6
     let (each, over) = (bytes / count, bytes % count);
     let start = |index: u64| index * each + index.min(over);
     (0..count).map(|index| start(index)..start(index + 1)).collect()
+}
+
+/// Each round of the slots takes half of what is left, as in *Factoring: a method for scheduling parallel loops* (Hummel, Schonberg, Flynn,
+/// Communications of the ACM, August 1992).
+fn finer(bytes: u64, slots: u64, least: u64, most: u64) -> Vec<Range<u64>> {
+    let (mut ranges, mut start) = (Vec::new(), 0);
+    while start < bytes {
+        let each = ((bytes - start) / (2 * slots)).clamp(least, most);
+        for _ in 0..slots {
+            let left = bytes - start;
+            // No crumb is left over.
+            let end = if left < each + least && left <= most { bytes } else { start + each.min(left) };
+            ranges.push(start..end);
+            start = end;
+            if start == bytes {
+                break;
+            }
+        }
+    }
+    ranges
 }
 
 /// The name that the File will carry: the base name; what is not UTF-8, control characters and `%` as `%XX`.
@@ -99,7 +143,11 @@ mod tests {
     const MIB: u64 = 1024 * 1024;
 
     fn sizes(bytes: u64, size: PartSize, slots: usize) -> Vec<u64> {
-        parts(bytes, size, slots, MAX_PART_BYTES).iter().map(|range| range.end - range.start).collect()
+        lengths(&parts(bytes, size, slots, MAX_PART_BYTES, Tail::Even))
+    }
+
+    fn lengths(ranges: &[Range<u64>]) -> Vec<u64> {
+        ranges.iter().map(|range| range.end - range.start).collect()
     }
 
     #[test]
@@ -111,6 +159,23 @@ mod tests {
         assert_eq!(sizes(1024 * MIB, PartSize::Auto, 8).len(), 24);
         assert_eq!(sizes(MAX_FILE_BYTES, PartSize::Auto, 8).len(), 136);
         assert_eq!(sizes(150 * MIB, PartSize::Fixed(64 * MIB), 8).len(), 3);
+    }
+
+    #[test]
+    fn the_parts_of_a_file_that_nothing_waits_behind_get_smaller_as_far_as_the_link_is_slow() {
+        let finer =
+            |bytes, rate| lengths(&parts(bytes, PartSize::Auto, 8, MAX_PART_BYTES, Tail::Finer { rate }));
+        let rounds = |mib: [u64; 4]| mib.into_iter().flat_map(|mib| [mib * MIB; 8]).collect::<Vec<_>>();
+        assert_eq!(finer(128 * MIB, None), rounds([8, 4, 2, 2]));
+        assert_eq!(finer(128 * MIB, Some(12.5e6)), rounds([8, 4, 2, 2]));
+        // With 32 MB in a second 4 MB are one of a slot.
+        assert_eq!(finer(128 * MIB, Some(32.0 * 1048576.0)), rounds([8, 4, 4, 0])[..24]);
+        assert_eq!(finer(128 * MIB, Some(1e9)), [16 * MIB; 8], "as if something waited");
+        assert_eq!(finer(32 * MIB, None), [4 * MIB; 8], "too small for it");
+        assert_eq!(finer(3 * MIB, None).len(), 3);
+        assert_eq!(finer(1024 * MIB, None).iter().max(), Some(&AUTO_PART_BYTES));
+        let fixed = PartSize::Fixed(64 * MIB);
+        assert_eq!(parts(128 * MIB, fixed, 8, MAX_PART_BYTES, Tail::Finer { rate: None }).len(), 2);
     }
 
     #[test]
@@ -143,9 +208,13 @@ mod tests {
             fixed in proptest::option::of(MIB..=MAX_PART_BYTES),
             slots in 1usize..64,
             cap in MIB..=MAX_PART_BYTES,
+            tail in prop_oneof![
+                Just(Tail::Even),
+                proptest::option::of(1.0..1e10).prop_map(|rate| Tail::Finer { rate }),
+            ],
         ) {
             let size = fixed.map_or(PartSize::Auto, PartSize::Fixed);
-            let ranges = parts(bytes, size, slots, cap);
+            let ranges = parts(bytes, size, slots, cap, tail);
             let mut end = 0;
             for range in &ranges {
                 prop_assert_eq!(range.start, end);

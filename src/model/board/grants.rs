@@ -10,11 +10,12 @@ use super::super::answer::UploadId;
 use super::super::job::{
     AccountName, Code, Deadline, Doubt, Job, JobId, PlannedPart, Reason, Session, Stage, Step, Why,
 };
-use super::super::plan;
+use super::super::plan::{self, Tail};
 use super::super::policy;
 use super::super::reconcile;
 use super::super::time::{Boot, Now};
 use super::gates::{Gate, Scope};
+use super::link::Link;
 use super::queue::Turn;
 use super::task::{Next, Task, UnderWay};
 use super::tuner::Sample;
@@ -305,12 +306,16 @@ impl Board {
 
     /// Ranges that the file of `job` is sent in.
     pub(super) fn plan(&self, job: &Job) -> Vec<std::ops::Range<u64>> {
-        let cap = self.part_caps.get(&self.server_of(&job.subject.account)).copied();
+        let server = self.server_of(&job.subject.account);
+        let cap = self.part_caps.get(&server).copied();
+        let rate = self.links.get(&server).and_then(Link::best);
+        let tail = if self.queue.is_empty() { Tail::Finer { rate } } else { Tail::Even };
         plan::parts(
             job.subject.fingerprint.bytes,
             self.limits.part_size,
             self.part_slots(),
             cap.unwrap_or(plan::MAX_PART_BYTES),
+            tail,
         )
     }
 
