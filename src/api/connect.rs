@@ -57,8 +57,8 @@ pub enum ClientError {
     },
 }
 
-/// Parts and small requests do not share connections: a create must not wait for a Part's window to recover, and the
-/// number of either is bounded by the one who asks.
+/// Parts and small requests do not share connections, but for the complete of a large file, which takes one that its Parts left: a
+/// create must not wait for a Part's window to recover, and the number of either is bounded by the one who asks.
 #[derive(Clone)]
 pub(super) struct Connections {
     pub(super) parts: reqwest::Client,

@@ -23,8 +23,7 @@ const AT_ONCE: usize = 64;
 pub(super) async fn print(store: Store, mut endings: mpsc::UnboundedReceiver<JobId>) -> Outcome {
     let (mut outcome, mut ended) = (Outcome::default(), Vec::new());
     while endings.recv_many(&mut ended, AT_ONCE).await > 0 {
-        let records = store.records(&ended).await.unwrap_or_default();
-        let records: HashMap<JobId, Record> = records.into_iter().map(|one| (one.id, one)).collect();
+        let records = records_of(&store, &ended).await;
         let mut lines = String::new();
         for job in ended.drain(..) {
             match records.get(&job) {
@@ -36,6 +35,17 @@ pub(super) async fn print(store: Store, mut endings: mpsc::UnboundedReceiver<Job
         let _ = std::io::stdout().write_all(lines.as_bytes());
     }
     outcome
+}
+
+async fn records_of(store: &Store, jobs: &[JobId]) -> HashMap<JobId, Record> {
+    let mut records = store.records(jobs).await.unwrap_or_default();
+    if records.len() < jobs.len() {
+        // One that cannot be read must not take the lines of the others.
+        for job in jobs {
+            records.extend(store.record(*job).await.ok().flatten());
+        }
+    }
+    records.into_iter().map(|record| (record.id, record)).collect()
 }
 
 impl Outcome {

@@ -1,13 +1,13 @@
 //! Keeps the Parts of a file abreast of its MD5.
 //!
-//! One thread makes the MD5, from the first byte to the last, and complete waits for it, so that nothing is won by Parts
-//! that are sent long before. It is lost rather: sending takes of the core that hashes (docs/decisions/throughput.md), and
-//! of a file larger than the page cache every byte is read from the disk once more. Where the link is slower than MD5, which
-//! it is below some 6 Gbit/s, nobody waits here.
+//! One thread makes the MD5, from the first byte to the last, and complete waits for it, so that a file that has the slots to
+//! itself wins nothing by Parts that are sent long before. It loses rather: sending takes of the core that hashes
+//! (docs/decisions/throughput.md), and of a file larger than the page cache every byte is read from the disk once more. Where
+//! the link is slower than MD5, which it is below some 6 Gbit/s, nobody waits here; nor where other files want the slots.
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const AHEAD: u64 = 128 * 1024 * 1024;
 /// How long a chunk waits until it looks again. One thread hashes some 4 MB meanwhile.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Looks, in a row, at an MD5 that does not get on: after one second a Part does not wait for it, or it would seem to hang.
+/// Looks, in a row, at an MD5 that does not get on: after one second no Part waits for it any more, or it would seem to hang.
 const PATIENCE: u32 = 200;
 
 /// The files whose MD5 is being made.
@@ -44,25 +44,30 @@ struct Progress {
     hashed: Arc<AtomicU64>,
     /// Since the MD5 began. What is sent again counts again.
     sent: AtomicU64,
+    /// It does not get on.
+    hangs: AtomicBool,
 }
 
 impl Progress {
     fn is_ahead(&self) -> bool {
-        self.sent.load(Ordering::Relaxed) >= self.hashed.load(Ordering::Relaxed) + AHEAD
+        !self.hangs.load(Ordering::Relaxed)
+            && self.sent.load(Ordering::Relaxed) >= self.hashed.load(Ordering::Relaxed) + AHEAD
     }
 }
 
 impl Abreast {
     /// The MD5 of this job's file is being made, and `hashed` grows with each byte of it; until what is returned is dropped.
     pub(super) fn hashing(self: &Arc<Self>, job: JobId, hashed: Arc<AtomicU64>) -> Hashing {
-        self.lock().insert(job, Arc::new(Progress { hashed, sent: AtomicU64::new(0) }));
-        Hashing { files: self.clone(), job }
+        let progress = Arc::new(Progress { hashed, sent: AtomicU64::new(0), hangs: AtomicBool::new(false) });
+        self.lock().insert(job, progress.clone());
+        Hashing { files: self.clone(), job, progress }
     }
 
-    /// The body of a Part of this job's file, held back while it is further than its MD5 by 128 MiB.
+    /// The body of a Part of this job's file; if that is `alone`, held back while it is further than its MD5 by 128 MiB.
     pub(super) fn keep<S>(
         self: &Arc<Self>,
         job: JobId,
+        alone: bool,
         body: S,
     ) -> impl Stream<Item = io::Result<Bytes>> + use<S>
     where
@@ -73,22 +78,25 @@ impl Abreast {
             let files = files.clone();
             async move {
                 if let Ok(bytes) = &chunk {
-                    files.turn(job, bytes.len() as u64).await;
+                    files.turn(job, alone, bytes.len() as u64).await;
                 }
                 chunk
             }
         })
     }
 
-    async fn turn(&self, job: JobId, bytes: u64) {
+    async fn turn(&self, job: JobId, alone: bool, bytes: u64) {
         let Some(progress) = self.lock().get(&job).cloned() else { return };
         let mut hashed = progress.hashed.load(Ordering::Relaxed);
         let mut in_vain = 0;
-        while progress.is_ahead() && in_vain < self.patience && self.lock().contains_key(&job) {
+        while alone && progress.is_ahead() && self.lock().contains_key(&job) {
             sleep(LOOK).await;
             let now = progress.hashed.load(Ordering::Relaxed);
             in_vain = if now == hashed { in_vain + 1 } else { 0 };
             hashed = now;
+            if in_vain >= self.patience {
+                progress.hangs.store(true, Ordering::Relaxed);
+            }
         }
         progress.sent.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -103,11 +111,16 @@ impl Abreast {
 pub(super) struct Hashing {
     files: Arc<Abreast>,
     job: JobId,
+    progress: Arc<Progress>,
 }
 
 impl Drop for Hashing {
     fn drop(&mut self) {
-        self.files.lock().remove(&self.job);
+        let mut files = self.files.lock();
+        // One that was aborted may end after the next one began.
+        if files.get(&self.job).is_some_and(|progress| Arc::ptr_eq(progress, &self.progress)) {
+            files.remove(&self.job);
+        }
     }
 }
 
@@ -129,7 +142,7 @@ mod tests {
     async fn what_is_sent_stays_near_to_what_is_hashed() {
         let (files, hashed) = (Arc::new(Abreast::default()), Arc::new(AtomicU64::new(0)));
         let hashing = files.hashing(JOB, hashed.clone());
-        let mut body = std::pin::pin!(files.keep(JOB, body()));
+        let mut body = std::pin::pin!(files.keep(JOB, true, body()));
         for _ in 0..2 {
             assert!(body.next().now_or_never().is_some(), "so far it may be ahead");
         }
@@ -142,16 +155,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_files_do_not_wait() {
+    async fn nobody_else_waits() {
         let files = Arc::new(Abreast::default());
         let _hashing = files.hashing(JOB, Arc::default());
-        assert_eq!(files.keep(JobId(2), body()).count().now_or_never(), Some(6));
+        assert_eq!(files.keep(JobId(2), true, body()).count().now_or_never(), Some(6));
+        assert_eq!(files.keep(JOB, false, body()).count().now_or_never(), Some(6), "others want its slots");
     }
 
     #[tokio::test]
     async fn an_md5_that_hangs_is_not_waited_for() {
         let files = Arc::new(Abreast { patience: 3, ..Abreast::default() });
         let _hashing = files.hashing(JOB, Arc::default());
-        assert_eq!(files.keep(JOB, body()).count().await, 6);
+        assert_eq!(files.keep(JOB, true, body()).count().await, 6);
+        assert_eq!(files.keep(JOB, true, body()).count().now_or_never(), Some(6), "nor by the next Part");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_one_that_was_aborted_is_not_that_of_the_next() {
+        let files = Arc::new(Abreast::default());
+        let aborted = files.hashing(JOB, Arc::default());
+        let _next = files.hashing(JOB, Arc::default());
+        drop(aborted);
+        assert!(files.keep(JOB, true, body()).count().now_or_never().is_none());
     }
 }

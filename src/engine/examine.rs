@@ -76,7 +76,8 @@ struct Known {
 
 impl Known {
     /// Whether the file has the bytes that were sent before. XXH3 alone is not believed: somebody else may have written what was
-    /// sent, and have made it so that its XXH3 is that of this file. No MD5 can be made to be that of a file that is there.
+    /// sent, and have made it so that its XXH3 is that of this file. Nobody can make another content with the MD5 of a file that he did not
+    /// make as well.
     async fn is_equal(&mut self, source: &Source, same: &Same) -> Result<bool, SourceFailure> {
         for (range, digest) in &same.sent {
             let wanted = (range.clone(), digest.algorithm());

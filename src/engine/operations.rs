@@ -213,10 +213,10 @@ impl Operations {
         vitals::at(Await::Answer);
         match &grant.work {
             Work::Create(subject) => create(client, subject).await,
-            Work::Part { subject, upload, range, begun, last, .. } => {
+            Work::Part { subject, upload, range, begun, last, alone, .. } => {
                 let source = self.open(subject, *begun).await?;
                 let (body, receipt) = source.reader(range.clone(), progress);
-                let body = self.abreast.keep(job_of(grant)?, body);
+                let body = self.abreast.keep(job_of(grant)?, *alone, body);
                 let (part, digest, facts) = send(client, upload, range, body, &receipt).await?;
                 if *last {
                     source.let_go(range.clone());

@@ -222,7 +222,7 @@ pub enum Step {
         index: usize,
         /// What the server calls it.
         id: PartId,
-        /// BLAKE3 of the bytes that were handed to the socket.
+        /// Of the bytes that were handed to the socket.
         digest: Digest,
     },
     /// The MD5 of the whole file is known.

@@ -46,24 +46,20 @@ pub enum Tail {
     },
 }
 
+/// Rounds of the slots that a finer end adds at most: after each of them its answers are waited for.
+const MORE_ROUNDS: u64 = 2;
+
 /// Cuts a file of `bytes` into ranges: with [`Tail::Even`] their sizes differ by at most one byte.
 ///
 /// `slots` is how many Parts are sent at once. `cap` is the largest body that the server is known to take.
 pub fn parts(bytes: u64, size: PartSize, slots: usize, cap: u64, tail: Tail) -> Vec<Range<u64>> {
     let slots = slots.max(1) as u64;
-    if let (PartSize::Auto, Tail::Finer { rate }) = (size, tail) {
-        // A Part has to take a second, or on a fast link the answers to so many would be waited for longer than the tail.
-        let second = rate.map_or(0, |rate| (rate / slots as f64) as u64);
-        let least = LEAST_TAIL_BYTES.max(second);
-        if bytes / (2 * slots) > least && least < AUTO_PART_BYTES.min(cap) {
-            return finer(bytes, slots, least, AUTO_PART_BYTES.min(cap));
-        }
-    }
+    let most = AUTO_PART_BYTES.min(cap).max(1);
     let count = match size {
         PartSize::Fixed(size) => bytes.div_ceil(size.min(cap).max(1)),
         PartSize::Auto if bytes <= LANE_BYTES => bytes.div_ceil(cap.max(1)),
         PartSize::Auto => {
-            let least = bytes.div_ceil(AUTO_PART_BYTES.min(cap).max(1));
+            let least = bytes.div_ceil(most);
             let filling = slots.min(bytes / LEAST_PART_BYTES);
             // A count that is no multiple of the slots ends with slots that have nothing to do.
             let even = if least > slots { least.next_multiple_of(slots) } else { least };
@@ -71,29 +67,40 @@ pub fn parts(bytes: u64, size: PartSize, slots: usize, cap: u64, tail: Tail) -> 
         }
     }
     .max(1);
-    let (each, over) = (bytes / count, bytes % count);
-    let start = |index: u64| index * each + index.min(over);
-    (0..count).map(|index| start(index)..start(index + 1)).collect()
+    if let (PartSize::Auto, Tail::Finer { rate }) = (size, tail) {
+        // A Part has to take a second, or on a fast link the answers to so many would be waited for longer than the tail.
+        let second = rate.map_or(0, |rate| (rate / slots as f64) as u64);
+        return finer(bytes, count, slots, LEAST_TAIL_BYTES.max(second), most);
+    }
+    even(0..bytes, count).collect()
 }
 
-/// Each round of the slots takes half of what is left, as in *Factoring: a method for scheduling parallel loops* (Hummel, Schonberg, Flynn,
-/// Communications of the ACM, August 1992).
-fn finer(bytes: u64, slots: u64, least: u64, most: u64) -> Vec<Range<u64>> {
+/// As *Factoring: a method for scheduling parallel loops* has it (Hummel, Schonberg, Flynn, Communications of the ACM, August 1992): each
+/// round of the slots takes half of what is left, and the last one all. Otherwise `count` even ranges.
+fn finer(bytes: u64, count: u64, slots: u64, least: u64, most: u64) -> Vec<Range<u64>> {
     let (mut ranges, mut start) = (Vec::new(), 0);
-    while start < bytes {
-        let each = ((bytes - start) / (2 * slots)).clamp(least, most);
+    for _ in 1..count.div_ceil(slots) + MORE_ROUNDS {
+        let half = (bytes - start) / (2 * slots);
+        if half < least {
+            break;
+        }
         for _ in 0..slots {
-            let left = bytes - start;
-            // No crumb is left over.
-            let end = if left < each + least && left <= most { bytes } else { start + each.min(left) };
-            ranges.push(start..end);
-            start = end;
-            if start == bytes {
-                break;
-            }
+            ranges.push(start..start + half.min(most));
+            start += half.min(most);
         }
     }
+    let left = start..bytes;
+    let count =
+        if start == 0 { count } else { (left.end - left.start).div_ceil(most).next_multiple_of(slots) };
+    ranges.extend(even(left, count));
     ranges
+}
+
+fn even(range: Range<u64>, count: u64) -> impl Iterator<Item = Range<u64>> {
+    let bytes = range.end - range.start;
+    let (each, over) = (bytes / count, bytes % count);
+    let start = move |index: u64| range.start + index * each + index.min(over);
+    (0..count).map(move |index| start(index)..start(index + 1))
 }
 
 /// The name that the File will carry: the base name; what is not UTF-8, control characters and `%` as `%XX`.
@@ -165,15 +172,16 @@ mod tests {
     fn the_parts_of_a_file_that_nothing_waits_behind_get_smaller_as_far_as_the_link_is_slow() {
         let finer =
             |bytes, rate| lengths(&parts(bytes, PartSize::Auto, 8, MAX_PART_BYTES, Tail::Finer { rate }));
-        let rounds = |mib: [u64; 4]| mib.into_iter().flat_map(|mib| [mib * MIB; 8]).collect::<Vec<_>>();
-        assert_eq!(finer(128 * MIB, None), rounds([8, 4, 2, 2]));
-        assert_eq!(finer(128 * MIB, Some(12.5e6)), rounds([8, 4, 2, 2]));
-        // With 32 MB in a second 4 MB are one of a slot.
-        assert_eq!(finer(128 * MIB, Some(32.0 * 1048576.0)), rounds([8, 4, 4, 0])[..24]);
+        let rounds = |mib: [u64; 3]| mib.into_iter().flat_map(|mib| [mib * MIB; 8]).collect::<Vec<_>>();
+        assert_eq!(finer(128 * MIB, None), rounds([8, 4, 4]));
+        assert_eq!(finer(128 * MIB, Some(12.5e6)), rounds([8, 4, 4]));
+        // Of 50 MiB in a second 6.25 MiB are one slot's.
+        assert_eq!(finer(128 * MIB, Some(50.0 * 1048576.0)), rounds([8, 8, 0])[..16]);
         assert_eq!(finer(128 * MIB, Some(1e9)), [16 * MIB; 8], "as if something waited");
-        assert_eq!(finer(32 * MIB, None), [4 * MIB; 8], "too small for it");
+        assert_eq!(finer(16 * MIB, None), [2 * MIB; 8], "too small for it");
         assert_eq!(finer(3 * MIB, None).len(), 3);
-        assert_eq!(finer(1024 * MIB, None).iter().max(), Some(&AUTO_PART_BYTES));
+        let large = finer(1024 * MIB, None);
+        assert_eq!((large.len(), large.iter().max()), (40, Some(&AUTO_PART_BYTES)), "two rounds more");
         let fixed = PartSize::Fixed(64 * MIB);
         assert_eq!(parts(128 * MIB, fixed, 8, MAX_PART_BYTES, Tail::Finer { rate: None }).len(), 2);
     }

@@ -88,7 +88,7 @@ pub struct PartRow {
     pub length: u64,
     /// What the server calls it, once it has it.
     pub part_id: Option<PartId>,
-    /// BLAKE3 of what was sent.
+    /// Of what was sent.
     pub digest: Option<Digest>,
     /// When it was stored.
     pub stored_at: Option<Wall>,

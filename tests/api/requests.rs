@@ -152,16 +152,17 @@ async fn azure_is_spoken_to_in_its_own_dialect() {
 
 #[tokio::test]
 async fn connections_are_used_again_and_parts_have_their_own() {
-    let replies =
-        [reply(200, "", PENDING), reply(200, "", PART), reply(200, "", PART), reply(200, "", COMPLETED)];
+    let replies = [PENDING, PART, PART, COMPLETED, COMPLETED].map(|body| reply(200, "", body));
     let peer = Peer::replying(replies).await;
     let client = client(server(&peer));
     client.create(&new_upload()).await.unwrap();
     client.add_part(&upload(), 3, body(b"abc")).await.unwrap();
     client.add_part(&upload(), 3, body(b"abc")).await.unwrap();
-    client.complete(&upload(), &[], None).await.unwrap();
+    client.complete(&upload(), &[PartId("part_1".into())], None).await.unwrap();
+    let parts = [PartId("part_1".into()), PartId("part_2".into())];
+    client.complete(&upload(), &parts, None).await.unwrap();
     let connections: Vec<_> = peer.requests().iter().map(|request| request.connection).collect();
-    assert_eq!(connections, [0, 1, 1, 0]);
+    assert_eq!(connections, [0, 1, 1, 0, 1], "the complete of several Parts takes one of theirs");
 }
 
 #[tokio::test]

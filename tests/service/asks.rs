@@ -281,7 +281,8 @@ async fn a_state_directory_of_an_older_version_gets_its_spool_at_the_next_start(
     assert!(code == 1 && words.contains("this user cannot write") && !words.contains("usermod"), "{words}");
     house.sqlite(
         "DROP INDEX requests_token; ALTER TABLE requests DROP COLUMN token; \
-         ALTER TABLE requests DROP COLUMN asked_by; DELETE FROM _sqlx_migrations WHERE version >= 6",
+         ALTER TABLE requests DROP COLUMN asked_by; ALTER TABLE parts DROP COLUMN xxh3; \
+         DELETE FROM _sqlx_migrations WHERE version >= 6",
     );
     let (code, _, words) = house.operator(&["pause"]);
     assert!(code == 1 && words.contains("start the service once"), "{words}");

@@ -309,7 +309,7 @@ impl Board {
         let server = self.server_of(&job.subject.account);
         let cap = self.part_caps.get(&server).copied();
         let rate = self.links.get(&server).and_then(Link::best);
-        let tail = if self.queue.is_empty() { Tail::Finer { rate } } else { Tail::Even };
+        let tail = if self.is_alone(job.id) { Tail::Finer { rate } } else { Tail::Even };
         plan::parts(
             job.subject.fingerprint.bytes,
             self.limits.part_size,
@@ -317,6 +317,16 @@ impl Board {
             cap.unwrap_or(plan::MAX_PART_BYTES),
             tail,
         )
+    }
+
+    /// Whether no other file wants the slots.
+    fn is_alone(&self, id: JobId) -> bool {
+        let wants = |(other, task): (&JobId, &Task)| {
+            *other != id
+                && (task.next_part().is_some()
+                    || (matches!(task.job.stage, Stage::Queued) && !task.is_small()))
+        };
+        !self.queue.wants_slots() && !self.tasks.iter().any(wants)
     }
 
     fn gate(&self, task: &Task, now: Boot) -> Gate {
@@ -352,7 +362,8 @@ impl Board {
 
     pub(super) fn grant(&mut self, id: JobId, kind: Kind, probe: Vec<Scope>) {
         let Some(task) = self.tasks.get(&id) else { return };
-        let Some(work) = work(task, kind, &self.limits) else { return };
+        let alone = matches!(kind, Kind::Part(_)) && self.is_alone(id);
+        let Some(work) = work(task, kind, &self.limits, alone) else { return };
         let account = task.job.subject.account.clone();
         let operation = self.start(Some(id), account, kind, work);
         self.gates.probing(&probe, operation);
@@ -444,7 +455,7 @@ fn is_expired(session: &Session, now: Boot) -> bool {
     matches!(session.deadline, Deadline::At(at) if at <= now)
 }
 
-fn work(task: &Task, kind: Kind, limits: &Limits) -> Option<Work> {
+fn work(task: &Task, kind: Kind, limits: &Limits, alone: bool) -> Option<Work> {
     let subject = || Box::new(task.job.subject.clone());
     let session = task.opened.as_ref().or_else(|| task.job.stage.session());
     Some(match kind {
@@ -456,7 +467,8 @@ fn work(task: &Task, kind: Kind, limits: &Limits) -> Option<Work> {
             let range = session.parts.get(index)?.range.clone();
             let begun = session.stored_parts() > 0;
             let last = task.job.md5.is_some() || !limits.checksum;
-            Work::Part { subject: subject(), upload: session.upload.clone(), index, range, begun, last }
+            let upload = session.upload.clone();
+            Work::Part { subject: subject(), upload, index, range, begun, last, alone }
         }
         Kind::Whole => {
             Work::Whole { subject: subject(), upload: session?.upload.clone(), checksum: limits.checksum }

@@ -269,6 +269,8 @@ pub enum Work {
         begun: bool,
         /// Whether its bytes need not be read again once they are sent: the MD5 is known, or not asked for.
         last: bool,
+        /// Whether no other file wants the slots, so that it may take its time.
+        alone: bool,
     },
     /// The one Part of a small file, with MD5 if asked for, and the check that the file is still this version.
     Whole {

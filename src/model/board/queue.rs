@@ -274,6 +274,15 @@ impl Queue {
         self.lines.values().map(|waiting| waiting.jobs.len()).sum()
     }
 
+    /// Whether a file waits that is no small one; not one whose turn comes later.
+    pub(super) fn wants_slots(&self) -> bool {
+        self.lines.iter().any(|(line, waiting)| {
+            !line.lane
+                && !self.paused.contains(&line.folder)
+                && (!waiting.jobs.is_empty() || waiting.more || waiting.asked)
+        })
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.next_due.is_none()
             && self.lines.iter().all(|(line, waiting)| {

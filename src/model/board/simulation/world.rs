@@ -197,8 +197,9 @@ impl World {
     pub(super) fn apply(&mut self, event: Event) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
-            let more = if self.together { std::mem::take(&mut events) } else { Vec::new() };
-            for effect in self.board.apply_all([event].into_iter().chain(more), self.now) {
+            let mut told = if self.together { std::mem::take(&mut events) } else { Vec::new() };
+            told.push(event);
+            for effect in self.board.apply_all(told, self.now) {
                 self.perform(effect, &mut events);
             }
             self.most_parts = self.most_parts.max(self.board.running_parts());
