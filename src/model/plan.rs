@@ -46,8 +46,9 @@ pub enum Tail {
     },
 }
 
-/// Rounds of the slots that a finer end adds at most: after each of them its answers are waited for.
-const MORE_ROUNDS: u64 = 2;
+/// Rounds of the slots that a finer end adds at most: after each of them answers are waited for, the longer for the more that
+/// a link takes.
+const MORE_ROUNDS: u64 = 3;
 
 /// Cuts a file of `bytes` into ranges: with [`Tail::Even`] their sizes differ by at most one byte.
 ///
@@ -172,16 +173,16 @@ mod tests {
     fn the_parts_of_a_file_that_nothing_waits_behind_get_smaller_as_far_as_the_link_is_slow() {
         let finer =
             |bytes, rate| lengths(&parts(bytes, PartSize::Auto, 8, MAX_PART_BYTES, Tail::Finer { rate }));
-        let rounds = |mib: [u64; 3]| mib.into_iter().flat_map(|mib| [mib * MIB; 8]).collect::<Vec<_>>();
-        assert_eq!(finer(128 * MIB, None), rounds([8, 4, 4]));
-        assert_eq!(finer(128 * MIB, Some(12.5e6)), rounds([8, 4, 4]));
+        let rounds = |mib: [u64; 4]| mib.into_iter().flat_map(|mib| [mib * MIB; 8]).collect::<Vec<_>>();
+        assert_eq!(finer(128 * MIB, None), rounds([8, 4, 2, 2]));
+        assert_eq!(finer(128 * MIB, Some(12.5e6)), rounds([8, 4, 2, 2]));
         // Of 50 MiB in a second 6.25 MiB are one slot's.
-        assert_eq!(finer(128 * MIB, Some(50.0 * 1048576.0)), rounds([8, 8, 0])[..16]);
+        assert_eq!(finer(128 * MIB, Some(50.0 * 1048576.0)), rounds([8, 8, 0, 0])[..16]);
         assert_eq!(finer(128 * MIB, Some(1e9)), [16 * MIB; 8], "as if something waited");
         assert_eq!(finer(16 * MIB, None), [2 * MIB; 8], "too small for it");
         assert_eq!(finer(3 * MIB, None).len(), 3);
         let large = finer(1024 * MIB, None);
-        assert_eq!((large.len(), large.iter().max()), (40, Some(&AUTO_PART_BYTES)), "two rounds more");
+        assert_eq!((large.len(), large.iter().max()), (48, Some(&AUTO_PART_BYTES)), "three rounds more");
         let fixed = PartSize::Fixed(64 * MIB);
         assert_eq!(parts(128 * MIB, fixed, 8, MAX_PART_BYTES, Tail::Finer { rate: None }).len(), 2);
     }
