@@ -44,7 +44,7 @@ pub struct Operations {
     roots: HashMap<FolderId, (u64, u64)>,
     /// Which symbolic links in a folder are followed; none in those that are not here.
     links: HashMap<FolderId, Links>,
-    /// In which files of other folders may be taken for one of theirs by their bytes.
+    /// The folders whose files may share the File of another one with the same bytes.
     sharing: HashSet<FolderId>,
     clock: Clock,
     /// Tells which Files are the ledger's.

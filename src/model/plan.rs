@@ -21,6 +21,9 @@ const LEAST_PART_BYTES: u64 = 1024 * 1024;
 /// Least bytes of a Part at the end of a file behind which nothing waits: see [`Tail::Finer`].
 const LEAST_TAIL_BYTES: u64 = 2 * 1024 * 1024;
 
+/// Rounds of the slots that such an end adds at most: after each of them its answers are waited for.
+const MORE_ROUNDS: u64 = 3;
+
 /// Files up to this size go as one Part, through the lane of small requests.
 pub const LANE_BYTES: u64 = 256 * 1024;
 
@@ -45,10 +48,6 @@ pub enum Tail {
         rate: Option<f64>,
     },
 }
-
-/// Rounds of the slots that a finer end adds at most: after each of them answers are waited for, the longer for the more that
-/// a link takes.
-const MORE_ROUNDS: u64 = 3;
 
 /// Cuts a file of `bytes` into ranges: with [`Tail::Even`] their sizes differ by at most one byte.
 ///
