@@ -7,7 +7,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
 use std::sync::LazyLock;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open as open_path, openat, openat2};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, makedev, open as open_path, openat, openat2, statx,
+};
 use rustix::io::Errno;
 
 /// Which symbolic links below a folder are followed. The folder itself may always be one.
@@ -47,13 +49,43 @@ pub fn root_of(root: &Path) -> Result<OwnedFd, Errno> {
     open_path(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
+/// A folder on a file system of this machine, for opens on a thread that must not wait.
+#[derive(Debug)]
+pub struct Near(OwnedFd);
+
+impl Near {
+    /// The folder `root`, if the kernel has the way to it in its caches and it lies on `device`. None says nothing of it: who
+    /// may wait finds out.
+    pub fn root(root: &Path, device: u64) -> Option<Near> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let cached = ResolveFlags::CACHED | ResolveFlags::NO_MAGICLINKS;
+        let root = openat2(CWD, root, flags, Mode::empty(), cached).ok()?;
+        // A file server may lie there by now, and is not asked either.
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let there = statx(&root, "", flags, StatxFlags::empty()).ok()?;
+        (makedev(there.stx_dev_major, there.stx_dev_minor) == device).then_some(Near(root))
+    }
+
+    /// Opens `relative` below it, if nothing has to be waited for to find it, by what `io_uring` goes by for the same question:
+    /// the kernel has the way in its caches, and crosses neither a symbolic link nor to another file system. None says
+    /// nothing of it.
+    pub fn open(&self, relative: &Path, flags: OFlags) -> Option<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH
+            | ResolveFlags::NO_MAGICLINKS
+            | ResolveFlags::NO_SYMLINKS
+            | ResolveFlags::NO_XDEV
+            | ResolveFlags::CACHED;
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        names_only(relative).then(|| openat2(&self.0, relative, flags, Mode::empty(), resolve).ok()).flatten()
+    }
+}
+
 /// The same as [`open`], below a directory that is open already.
 ///
 /// # Errors
 /// As there.
 pub fn open_at(root: &OwnedFd, relative: &Path, flags: OFlags, links: Links) -> Result<OwnedFd, Errno> {
-    let names_only = relative.components().all(|part| matches!(part, Component::Normal(_)));
-    if !names_only || relative.as_os_str().is_empty() {
+    if !names_only(relative) {
         return Err(Errno::NOENT);
     }
     let flags = flags | OFlags::CLOEXEC;
@@ -95,6 +127,11 @@ pub fn directory_at(root: OwnedFd, relative: &Path, links: Links) -> Result<Owne
         true => Ok(root),
         false => open_at(&root, relative, OFlags::PATH | OFlags::DIRECTORY, links),
     }
+}
+
+fn names_only(relative: &Path) -> bool {
+    let mut parts = relative.components().peekable();
+    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
 fn resolve(root: &OwnedFd, relative: &Path, flags: OFlags, besides: ResolveFlags) -> Result<OwnedFd, Errno> {
@@ -196,6 +233,47 @@ mod tests {
         assert_eq!(read(&ground, "absolute", Links::Beneath), Err(Errno::LOOP));
         assert_eq!(read(&ground, "out/secret", Links::Anywhere).unwrap(), "outside");
         assert!(ground.outside.path().join("secret").exists());
+    }
+
+    #[test]
+    fn what_is_near_is_opened_and_nothing_that_may_have_to_be_waited_for() {
+        use std::os::unix::fs::MetadataExt;
+        let ground = ground();
+        let root = ground.folder.path();
+        let device = fs::metadata(root).unwrap().dev();
+        let folder = Near::root(root, device).expect("it was just made");
+        let mut text = String::new();
+        let file = folder.open(Path::new("a/b/file"), OFlags::RDONLY).expect("so was this");
+        File::from(file).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "inside");
+        for path in [
+            "to-file",
+            "a/to-directory/file",
+            "a/up",
+            "out/secret",
+            "to-secret",
+            "absolute",
+            "missing",
+            "",
+            "..",
+            "../x",
+            "/etc/passwd",
+        ] {
+            assert!(folder.open(Path::new(path), OFlags::RDONLY).is_none(), "{path:?}");
+        }
+        assert!(Near::root(root, device + 1).is_none(), "something else was mounted there");
+        assert!(Near::root(Path::new("/"), device + 1).is_none());
+        assert!(Near::root(&root.join("a/b/file"), device).is_none(), "no directory");
+        // Another file system below it.
+        let device = |path: &str| fs::metadata(path).unwrap().dev();
+        let (slash, dev) = (device("/"), device("/dev"));
+        assert_ne!(slash, dev, "this needs a file system at /dev");
+        assert!(
+            Near::root(Path::new("/dev"), dev).unwrap().open(Path::new("null"), OFlags::RDONLY).is_some()
+        );
+        let slash = Near::root(Path::new("/"), slash).unwrap();
+        assert!(slash.open(Path::new("dev"), OFlags::PATH).is_none());
+        assert!(slash.open(Path::new("dev/null"), OFlags::RDONLY).is_none());
     }
 
     #[test]

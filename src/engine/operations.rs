@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use super::metrics::{self, Metrics};
 use super::vitals::{self, Vitals};
 use super::{Message, errands, examine, search};
 use crate::api::{Client, NewUpload};
-use crate::beneath::Links;
+use crate::beneath::{Links, Near};
 use crate::clock::Clock;
 use crate::model::answer::{FileId, PartId, UploadId};
 use crate::model::board::{Done, Event, Grant, OperationId, Outcome, Work};
@@ -33,7 +33,7 @@ use crate::model::watchdog::Await;
 use crate::source::{Receipt, Source, Still};
 use crate::store::{Store, Writer};
 use crate::watch::kind::FolderKind;
-use crate::watch::look;
+use crate::watch::{look, look_near};
 
 /// What operations work with: the hands, and what they have under way.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub struct Operations {
     folders: HashMap<FolderId, PathBuf>,
     /// Device and inode of each folder's directory when the service started.
     roots: HashMap<FolderId, (u64, u64)>,
+    /// On which file system each folder lay when a file of it was last opened by who may wait.
+    kinds: Mutex<HashMap<FolderId, FolderKind>>,
     /// Which symbolic links in a folder are followed; none in those that are not here.
     links: HashMap<FolderId, Links>,
     /// The folders whose files may share the File of another one with the same bytes.
@@ -83,6 +85,7 @@ impl Operations {
             clients,
             folders,
             roots,
+            kinds: Mutex::default(),
             links: HashMap::new(),
             sharing: HashSet::new(),
             clock,
@@ -141,7 +144,7 @@ impl Operations {
         let progress = Arc::new(AtomicU64::new(0));
         let is_part = matches!(grant.work, Work::Part { .. });
         let one = UnderWay { job: grant.job, is_part, progress: progress.clone(), abort: abort.clone() };
-        self.lock().insert(grant.id, one);
+        lock(&self.under_way).insert(grant.id, one);
         let operations = self.clone();
         let began = self.clock.now().boot;
         let whereabouts = self.vitals.enter_operation(&grant);
@@ -167,7 +170,7 @@ impl Operations {
                 Some(Err(error)) => (Ok(Done::Panicked(panic_text(error))), None),
                 None => (Err(Failure::Transport { message: "interrupted".into() }), None),
             };
-            operations.lock().remove(&id);
+            lock(&operations.under_way).remove(&id);
             let took = operations.clock.now().boot.since(began);
             let outcome = Outcome { result, facts, took, interrupted };
             operations.metrics.operation(name, &outcome);
@@ -178,7 +181,7 @@ impl Operations {
 
     /// Ends an operation soon.
     pub fn abort(&self, id: OperationId) {
-        if let Some(one) = self.lock().get(&id) {
+        if let Some(one) = lock(&self.under_way).get(&id) {
             one.abort.cancel();
         }
     }
@@ -186,7 +189,7 @@ impl Operations {
     /// Bytes of each job's Parts that are on their way.
     pub fn in_flight(&self) -> HashMap<JobId, u64> {
         let mut sum = HashMap::new();
-        for one in self.lock().values() {
+        for one in lock(&self.under_way).values() {
             if let Some(job) = one.job {
                 *sum.entry(job).or_default() += one.progress.load(std::sync::atomic::Ordering::Relaxed);
             }
@@ -196,13 +199,9 @@ impl Operations {
 
     /// Bytes of each Part under way that were handed to its connection so far.
     pub fn moved(&self) -> Vec<(OperationId, u64)> {
-        let lock = self.lock();
-        let moved = lock.iter().filter(|(_, one)| one.is_part);
+        let under_way = lock(&self.under_way);
+        let moved = under_way.iter().filter(|(_, one)| one.is_part);
         moved.map(|(id, one)| (*id, one.progress.load(std::sync::atomic::Ordering::Relaxed))).collect()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<OperationId, UnderWay>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn perform(&self, grant: &Grant, progress: Arc<AtomicU64>) -> Performed {
@@ -303,15 +302,24 @@ impl Operations {
                 return verify(source, sent).await;
             };
             let links = self.links_of(subject.folder);
-            let (looked, path, wall) = (source.clone(), subject.path.clone(), self.clock.now().wall);
+            let (path, wall) = (subject.path.clone(), self.clock.now().wall);
             vitals::at(Await::Looking);
-            // Both looks in one go: most files are small, and each change of thread costs more than a look.
-            let both = spawn_blocking(move || {
-                let still = looked.still()?;
-                let kind = FolderKind::probe(&root).unwrap_or(FolderKind::UNKNOWN);
-                Ok((still, look(&root, &path, links, &kind, wall)))
+            let near = self.near(subject.folder, &root).and_then(|(folder, kind)| {
+                Some((source.still_near(&folder)?, look_near(&folder, &path, &kind, wall)?))
             });
-            let (still, observation) = flatten(both.await)?;
+            let (still, observation) = match near {
+                Some(both) => both,
+                None => {
+                    let looked = source.clone();
+                    // Both looks in one go: a change of thread costs more than a look.
+                    let both = spawn_blocking(move || {
+                        let still = looked.still()?;
+                        let kind = FolderKind::probe(&root).unwrap_or(FolderKind::UNKNOWN);
+                        Ok((still, look(&root, &path, links, &kind, wall)))
+                    });
+                    flatten(both.await)?
+                }
+            };
             if let Observation::OpenForWriting(_) = observation {
                 let message = "somebody has it open for writing".to_owned();
                 return Err(Failure::Source(SourceFailure::Unreachable { message }));
@@ -342,19 +350,49 @@ impl Operations {
             let message = "its folder is not in the configuration any more".to_owned();
             return Err(Failure::Source(SourceFailure::Unreadable { message }));
         };
-        let links = self.links_of(subject.folder);
-        let (path, known) = (subject.path.clone(), self.roots.get(&subject.folder).copied());
         vitals::at(Await::Opening);
+        let near = self.near(subject.folder, &root);
+        let source = match near.and_then(|(folder, _)| Source::open_near(&folder, &root, &subject.path)) {
+            Some(source) => source,
+            None => self.open_far(subject, root).await?,
+        };
+        Ok(source.counted_by(vitals::moved()).digested_by(self.algorithm_of(subject.folder)))
+    }
+
+    /// Opens the file however long that takes, and learns on which file system its folder lies.
+    async fn open_far(&self, subject: &Subject, root: PathBuf) -> Result<Source, Failure> {
+        let links = self.links_of(subject.folder);
+        let (path, root_known) = (subject.path.clone(), self.roots.get(&subject.folder).copied());
+        let kind = lock(&self.kinds).get(&subject.folder).copied();
         let opened = spawn_blocking(move || match Source::open_beneath(&root, &path, links) {
             // An empty mount point says nothing of the files of what was mounted there.
-            Err(SourceFailure::Missing) if identity(&root) != known => {
+            Err(SourceFailure::Missing) if identity(&root) != root_known => {
                 let message = "its folder is not the directory that it was: is it mounted?".to_owned();
                 Err(SourceFailure::Unreachable { message })
             }
-            opened => opened,
+            Ok(source) => {
+                let is_known = identity(&root)
+                    .is_some_and(|(device, _)| kind.is_some_and(|kind| kind.root.device == device));
+                let learnt = if is_known { None } else { FolderKind::probe(&root).ok() };
+                Ok((source, learnt))
+            }
+            Err(failure) => Err(failure),
         });
-        let algorithm = self.algorithm_of(subject.folder);
-        flatten(opened.await).map(|source| source.counted_by(vitals::moved()).digested_by(algorithm))
+        let (source, learnt) = flatten(opened.await)?;
+        if let Some(kind) = learnt {
+            lock(&self.kinds).insert(subject.folder, kind);
+        }
+        Ok(source)
+    }
+
+    /// The folder, if its files can be opened here without a wait. The change to another thread and back would take a sixth of the CPU
+    /// time of small files (docs/decisions/throughput.md).
+    fn near(&self, folder: FolderId, root: &Path) -> Option<(Near, FolderKind)> {
+        let kind = lock(&self.kinds).get(&folder).copied().filter(FolderKind::is_near)?;
+        if self.links_of(folder) != Links::None {
+            return None;
+        }
+        Some((Near::root(root, kind.root.device)?, kind))
     }
 }
 
@@ -419,6 +457,10 @@ fn job_of(grant: &Grant) -> Result<JobId, Failure> {
 /// The store takes nothing more, since the service ends: as if nothing had been asked.
 pub(super) fn ending() -> Failure {
     Failure::Connect { message: "the service ends".into() }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn identity(root: &Path) -> Option<(u64, u64)> {

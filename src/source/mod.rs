@@ -12,7 +12,7 @@ mod digest;
 mod md5;
 mod reader;
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -26,7 +26,7 @@ use rustix::fs::{Advice, CWD, Mode, OFlags, fadvise, openat};
 use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 
-use crate::beneath::{self, Links};
+use crate::beneath::{self, Links, Near};
 use crate::model::digest::Algorithm;
 use crate::model::failure::SourceFailure;
 use crate::model::file::Fingerprint;
@@ -69,9 +69,19 @@ impl Source {
         Source::at(Place::Beneath(root.to_owned(), relative.to_owned(), links))
     }
 
+    /// The same as [`Source::open_beneath`] without links, if nothing has to be waited for and the file is there; none: who may wait
+    /// finds out. `folder` is `root`.
+    pub fn open_near(folder: &Near, root: &Path, relative: &Path) -> Option<Source> {
+        let file = folder.open(relative, READING)?;
+        Source::of(file.into(), Place::Beneath(root.to_owned(), relative.to_owned(), Links::None)).ok()
+    }
+
     fn at(place: Place) -> Result<Source, SourceFailure> {
-        // O_NONBLOCK: a FIFO without a writer would block the open, before fstat can tell that it is one.
-        let file = File::from(place.open(OFlags::RDONLY | OFlags::NONBLOCK).map_err(opening)?);
+        let file = place.open(READING).map_err(opening)?;
+        Source::of(file.into(), place)
+    }
+
+    fn of(file: File, place: Place) -> Result<Source, SourceFailure> {
         let metadata = file.metadata().map_err(reading)?;
         if !metadata.is_file() {
             return Err(SourceFailure::NotAFile);
@@ -127,10 +137,21 @@ impl Source {
 
     /// Whether the file that is open is still the version that was opened, and still what lies at its path. Blocks.
     pub fn still(&self) -> Result<Still, SourceFailure> {
-        let open = self.file.metadata().map_err(reading)?;
-        let there = self.place.look()?;
-        let now = Fingerprint::of(&open);
-        if (there.dev(), there.ino()) != (open.dev(), open.ino()) {
+        self.still_by(|flags| self.place.open(flags))
+    }
+
+    /// The same, if nothing has to be waited for and the file is there; none: who may wait finds out. `folder` is the one that it
+    /// was opened in.
+    pub fn still_near(&self, folder: &Near) -> Option<Still> {
+        let Place::Beneath(_, relative, Links::None) = &*self.place else { return None };
+        self.still_by(|flags| folder.open(relative, flags).ok_or(Errno::NOSYS)).ok()
+    }
+
+    fn still_by(&self, open: impl FnOnce(OFlags) -> Result<OwnedFd, Errno>) -> Result<Still, SourceFailure> {
+        let mine = self.file.metadata().map_err(reading)?;
+        let there = File::from(open(LOOKING).map_err(opening)?).metadata().map_err(reading)?;
+        let now = Fingerprint::of(&mine);
+        if (there.dev(), there.ino()) != (mine.dev(), mine.ino()) {
             Err(SourceFailure::Changed)
         } else if now == self.fingerprint {
             Ok(Still::Same)
@@ -149,6 +170,12 @@ enum Place {
     Beneath(PathBuf, PathBuf, Links),
 }
 
+/// A FIFO without a writer would block the open, before fstat can tell that it is one.
+const READING: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK);
+
+/// A look needs no right to read, and does not disturb whoever holds a lease.
+const LOOKING: OFlags = OFlags::PATH;
+
 impl Place {
     fn open(&self, flags: OFlags) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::CLOEXEC;
@@ -156,11 +183,6 @@ impl Place {
             Place::Path(path) => openat(CWD, path, flags | OFlags::NOFOLLOW, Mode::empty()),
             Place::Beneath(root, relative, links) => beneath::open(root, relative, flags, *links),
         }
-    }
-
-    fn look(&self) -> Result<Metadata, SourceFailure> {
-        // O_PATH: a look needs no right to read, and does not disturb whoever holds a lease.
-        File::from(self.open(OFlags::PATH).map_err(opening)?).metadata().map_err(reading)
     }
 }
 

@@ -72,26 +72,39 @@ fn a_directory_swapped_for_a_link_opens_nothing_outside_the_folder() {
 fn what_happened_to_the_file_since_it_was_opened_is_told() {
     let directory = TempDir::new().unwrap();
     let path = write(&directory, "file", b"bytes");
-    let source = Source::open(&path).unwrap();
+    let folder = Near::root(directory.path(), fs::metadata(directory.path()).unwrap().dev()).unwrap();
+    let open_now = || {
+        let source = Source::open_near(&folder, directory.path(), Path::new("file")).unwrap();
+        let far = Source::open_beneath(directory.path(), Path::new("file"), Links::None).unwrap();
+        assert_eq!(source.fingerprint(), far.fingerprint());
+        source
+    };
+    // What waits for nothing sees the same, or says nothing of what is wrong.
+    let still = |source: &Source| {
+        let still = source.still();
+        assert_eq!(source.still_near(&folder), still.clone().ok());
+        still
+    };
+    let source = open_now();
     assert_eq!(source.is(source.fingerprint()), Ok(()));
     assert_eq!(source.is(&Fingerprint { bytes: 6, ..*source.fingerprint() }), Err(SourceFailure::Changed));
-    assert_eq!(source.still(), Ok(Still::Same));
+    assert_eq!(still(&source), Ok(Still::Same));
 
     let touched = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     fs::File::options().write(true).open(&path).unwrap().set_modified(touched).unwrap();
-    assert_eq!(source.still(), Ok(Still::TimesOnly));
+    assert_eq!(still(&source), Ok(Still::TimesOnly));
 
     fs::write(&path, b"more bytes").unwrap();
-    assert_eq!(source.still(), Err(SourceFailure::Changed));
+    assert_eq!(still(&source), Err(SourceFailure::Changed));
 
-    let source = Source::open(&path).unwrap();
+    let source = open_now();
     let other = write(&directory, "other", b"more bytes");
     fs::rename(other, &path).unwrap();
-    assert_eq!(source.still(), Err(SourceFailure::Changed));
+    assert_eq!(still(&source), Err(SourceFailure::Changed));
 
-    let source = Source::open(&path).unwrap();
+    let source = open_now();
     fs::remove_file(&path).unwrap();
-    assert_eq!(source.still(), Err(SourceFailure::Missing));
+    assert_eq!(still(&source), Err(SourceFailure::Missing));
 }
 
 #[tokio::test]

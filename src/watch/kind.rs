@@ -37,6 +37,12 @@ impl FolderKind {
         self.root.is_still(&now.root)
     }
 
+    /// Whether to open a file on it asks this machine alone, and so takes no longer than to find it. Of what lies below an overlay
+    /// nobody can tell.
+    pub fn is_near(&self) -> bool {
+        self.events && self.root.identity.file_system != OVERLAY
+    }
+
     /// Asks the system. Blocks, for ever where a file server does not answer.
     pub fn probe(root: &Path) -> io::Result<FolderKind> {
         let metadata = std::fs::metadata(root)?;
@@ -68,6 +74,8 @@ const FOREIGN: [bool; 3] = [true, false, true];
 /// Others may write to it.
 const NETWORK: [bool; 3] = [false, false, false];
 
+const OVERLAY: u64 = 0x794c_7630;
+
 /// By the numbers of `statfs(2)`. What is not here is treated as a network's: slower, never wrong.
 const FILE_SYSTEMS: &[(u64, &str, [bool; 3])] = &[
     (0xef53, "ext4", LOCAL),
@@ -75,7 +83,7 @@ const FILE_SYSTEMS: &[(u64, &str, [bool; 3])] = &[
     (0x9123_683e, "btrfs", LOCAL),
     (0x0102_1994, "tmpfs", LOCAL),
     (0x8584_58f6, "ramfs", LOCAL),
-    (0x794c_7630, "overlay", LOCAL),
+    (OVERLAY, "overlay", LOCAL),
     (0xf2f5_2010, "f2fs", LOCAL),
     (0xca45_1a4e, "bcachefs", LOCAL),
     (0x2fc1_2fc1, "zfs", LOCAL),
@@ -125,6 +133,15 @@ mod tests {
         let kind = FolderKind::of(0x1234_5678, 1, &metadata);
         assert!(!kind.events && !kind.local_times && !kind.lease);
         assert!(FolderKind::of(0xef53, 1, &metadata).lease);
+    }
+
+    #[test]
+    fn what_is_opened_without_a_wait_lies_on_a_disk_of_this_machine() {
+        let metadata = std::fs::metadata("/").unwrap();
+        let near = |magic| FolderKind::of(magic, 1, &metadata).is_near();
+        assert!(near(0xef53) && near(0x0102_1994));
+        assert!(!near(0x6969) && !near(0x6573_5546) && !near(OVERLAY) && !near(0x1234_5678));
+        assert!(!FolderKind::UNKNOWN.is_near());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One look at one file: what it is like, and whether anybody has it open for writing.
 
 use std::fs::{File, Metadata};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use rustix::io::Errno;
 
 use super::kind::FolderKind;
 use super::lease::{Writers, writers};
-use crate::beneath::{self, Links};
+use crate::beneath::{self, Links, Near};
 use crate::model::file::{Fingerprint, Look};
 use crate::model::settle::Observation;
 use crate::model::time::Wall;
@@ -24,14 +25,25 @@ pub fn look(root: &Path, relative: &Path, links: Links, kind: &FolderKind, now: 
         Ok(root) => root,
         Err(errno) => return Observation::Unknown(format!("folder: {errno}")),
     };
+    look_by(|flags| beneath::open_at(&root, relative, flags, links), kind, now)
+}
+
+/// The same, if nothing has to be waited for and the file is there; none: who may wait finds out.
+pub fn look_near(folder: &Near, relative: &Path, kind: &FolderKind, now: Wall) -> Option<Observation> {
+    let open = |flags| folder.open(relative, flags).ok_or(Errno::NOSYS);
+    Some(look_by(open, kind, now))
+        .filter(|seen| matches!(seen, Observation::Present { .. } | Observation::OpenForWriting(_)))
+}
+
+fn look_by(open: impl Fn(OFlags) -> Result<OwnedFd, Errno>, kind: &FolderKind, now: Wall) -> Observation {
     // Asked by name first: to open a FIFO or a device would be noticed at its other end.
-    let stat = match beneath::open_at(&root, relative, OFlags::PATH, links).and_then(|there| fstat(&there)) {
+    let stat = match open(OFlags::PATH).and_then(|there| fstat(&there)) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => stat,
         Ok(_) => return Observation::Absent,
         Err(errno) => return absent_or_unknown(errno),
     };
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    match beneath::open_at(&root, relative, flags, links).map(File::from) {
+    match open(flags).map(File::from) {
         Ok(file) => look_at(&file, kind, now),
         Err(Errno::ACCESS | Errno::PERM) => Observation::Unreadable(look_of_stat(&stat, kind, now)),
         // Somebody, as Samba does for its clients, holds a write lease on it.
@@ -144,6 +156,31 @@ mod tests {
             Observation::Present { look: look_2, tested: true },
             "a time to come says nothing"
         );
+    }
+
+    #[test]
+    fn a_look_that_waits_for_nothing_sees_the_same_or_says_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, path) = (folder.path(), folder.path().join("file"));
+        let near = Near::root(root, fs::metadata(root).unwrap().dev()).unwrap();
+        let writer = File::create(&path).unwrap();
+        let now = wall(&path);
+        let both = |name: &str| {
+            let (kind, name) = (kind(root), Path::new(name));
+            (look_near(&near, name, &kind, now), look(root, name, Links::None, &kind, now))
+        };
+        let (seen, looked) = both("file");
+        assert!(matches!(looked, Observation::OpenForWriting(_)), "{looked:?}");
+        assert_eq!(seen, Some(looked));
+        drop(writer);
+        let (seen, looked) = both("file");
+        assert!(matches!(looked, Observation::Present { tested: true, .. }), "{looked:?}");
+        assert_eq!(seen, Some(looked));
+        fs::create_dir(root.join("directory")).unwrap();
+        symlink("file", root.join("link")).unwrap();
+        for name in ["missing", "directory", "link"] {
+            assert_eq!(both(name), (None, Observation::Absent), "{name}");
+        }
     }
 
     #[test]

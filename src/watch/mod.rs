@@ -41,7 +41,7 @@ use self::hints::{Ears, MOST_HINTS, Post, Signals};
 use self::ignore::TakeRules;
 use self::jobs::{Permits, Shared};
 use self::kind::FolderKind;
-pub use self::look::look;
+pub use self::look::{look, look_near};
 pub use self::presence::{Met, meet, standings};
 pub use self::scan::{Considered, Survey, consider, survey};
 use crate::beneath::Links;
