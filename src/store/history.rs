@@ -1,13 +1,13 @@
 //! What happened to a job, with the facts of the requests behind it.
 
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Row, SqliteConnection};
 
 use crate::model::failure::{Facts, Operation};
 use crate::model::job::{Doubt, Fence, JobId, Reason, Step};
 use crate::model::time::Wall;
 
 use super::error::Result;
-use super::{Store, row};
+use super::{Store, row, values};
 
 /// The facts around a step that only its history keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,42 +129,33 @@ fn event_of(step: &Step) -> &'static str {
     }
 }
 
-/// Rows inserted in one statement. Only of these sizes, so that each is prepared once.
-const TOGETHER: [usize; 4] = [64, 16, 4, 1];
-
 /// Writes rows, in their order.
 pub(super) async fn insert(connection: &mut SqliteConnection, mut rows: Vec<HistoryRow>) -> sqlx::Result<()> {
-    for size in TOGETHER {
-        while rows.len() >= size {
-            let rest = rows.split_off(size);
-            insert_some(connection, std::mem::replace(&mut rows, rest)).await?;
-        }
+    while !rows.is_empty() {
+        let mut insert = QueryBuilder::new(
+            "-- insert_history\n\
+             INSERT INTO history (job, at, event, operation, attempt, status, request_id, code, message, duration_ms, \
+             bytes, part) SELECT * FROM (",
+        );
+        let some = rows.drain(..rows.len().min(values::MOST));
+        values::push(&mut insert, some, 12, |values, row| {
+            values
+                .push_bind(row.job.0)
+                .push_bind(row.at.0)
+                .push_bind(row.event)
+                .push_bind(row.operation)
+                .push_bind(row.attempt)
+                .push_bind(row.status)
+                .push_bind(row.request_id)
+                .push_bind(row.code)
+                .push_bind(row.message)
+                .push_bind(row.duration_ms.map(row::int))
+                .push_bind(row.bytes.map(row::int))
+                .push_bind(row.part);
+        });
+        insert.push(") WHERE column1 IS NOT NULL");
+        insert.build().persistent(true).execute(&mut *connection).await?;
     }
-    Ok(())
-}
-
-async fn insert_some(connection: &mut SqliteConnection, rows: Vec<HistoryRow>) -> sqlx::Result<()> {
-    let mut insert = QueryBuilder::<Sqlite>::new(
-        "-- insert_history\n\
-         INSERT INTO history (job, at, event, operation, attempt, status, request_id, code, message, duration_ms, \
-         bytes, part) ",
-    );
-    insert.push_values(rows, |mut values, row| {
-        values
-            .push_bind(row.job.0)
-            .push_bind(row.at.0)
-            .push_bind(row.event)
-            .push_bind(row.operation)
-            .push_bind(row.attempt)
-            .push_bind(row.status)
-            .push_bind(row.request_id)
-            .push_bind(row.code)
-            .push_bind(row.message)
-            .push_bind(row.duration_ms.map(row::int))
-            .push_bind(row.bytes.map(row::int))
-            .push_bind(row.part);
-    });
-    insert.build().persistent(true).execute(connection).await?;
     Ok(())
 }
 

@@ -320,6 +320,11 @@ pub(super) fn opt_number<T: TryFrom<i64>>(row: &SqliteRow, column: &str) -> sqlx
         .map_err(|_| sqlx::Error::Decode(format!("{column} is {value}, out of range").into()))
 }
 
+/// Where the end of a job stands when it has just ended.
+pub(super) fn finish_state(finish: bool) -> &'static str {
+    if finish { "pending" } else { "none" }
+}
+
 /// The bytes of a path, for a parameter.
 pub(super) fn bytes_of(path: &Path) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()

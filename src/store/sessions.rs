@@ -1,6 +1,6 @@
 //! An open Upload in the store: its row and those of its Parts.
 
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Row, SqliteConnection};
 
 use crate::model::answer::{PartId, UploadId};
 use crate::model::digest::Algorithm;
@@ -8,11 +8,8 @@ use crate::model::job::{Doubt, JobId, PlannedPart, Session};
 use crate::model::time::{Boot, Now, Wall};
 
 use super::deadline::{BootId, SavedDeadline, resume_deadline};
-use super::row;
 use super::steps::Taking;
-
-/// Parts inserted in one statement: eight values each, below SQLite's limit of 32 766.
-const PARTS_CHUNK: usize = 1000;
+use super::{row, values};
 
 /// Upload `number` of a job, its deadline on this boot's clock, and what is known of its lost answer.
 pub(super) async fn load(
@@ -68,55 +65,63 @@ pub(super) async fn load(
     Ok((session, doubt))
 }
 
-impl Taking<'_> {
-    /// Writes down an Upload that was opened, with the Parts that are planned.
-    pub(super) async fn insert_upload(&mut self, number: i64, session: &Session) -> sqlx::Result<()> {
-        let saved = SavedDeadline::of(session.deadline, self.now, self.boot);
-        sqlx::query(
-            "-- insert_upload\n\
+/// Writes down Uploads that were opened, each the one of that number of its job, with the Parts that are planned.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    boot: &BootId,
+    opened: &[(JobId, i64, &Session, Now)],
+) -> sqlx::Result<()> {
+    for some in opened.chunks(values::MOST) {
+        let mut uploads = QueryBuilder::new(
+            "-- insert_uploads\n\
              INSERT INTO uploads (job, number, upload_id, echoed_name, server_created_at, boot_id, deadline_boot, \
-             deadline_wall, opened_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )
-        .bind(self.job.0)
-        .bind(number)
-        .bind(session.upload.0.clone())
-        .bind(session.echoed_name.clone())
-        .bind(session.server_created_at)
-        .bind(saved.boot.0)
-        .bind(saved.boot_time.map(|at| at.0))
-        .bind(saved.wall.map(|at| at.0))
-        .bind(saved.opened.0)
-        .execute(&mut *self.connection)
-        .await?;
-        for (chunk, parts) in session.parts.chunks(PARTS_CHUNK).enumerate() {
-            self.insert_parts(number, chunk * PARTS_CHUNK, parts).await?;
-        }
-        Ok(())
-    }
-
-    async fn insert_parts(&mut self, number: i64, first: usize, parts: &[PlannedPart]) -> sqlx::Result<()> {
-        let mut insert = QueryBuilder::<Sqlite>::new(
-            "-- insert_parts\nINSERT INTO parts (job, upload, idx, start, length, part_id, digest, xxh3, stored_at) ",
+             deadline_wall, opened_at) SELECT * FROM (",
         );
-        let (job, now) = (self.job.0, self.now.wall.0);
-        insert.push_values(parts.iter().enumerate(), |mut values, (place, part)| {
+        values::push(&mut uploads, some.iter(), 9, |values, (job, number, session, now)| {
+            let saved = SavedDeadline::of(session.deadline, *now, boot);
+            values
+                .push_bind(job.0)
+                .push_bind(*number)
+                .push_bind(session.upload.0.clone())
+                .push_bind(session.echoed_name.clone())
+                .push_bind(session.server_created_at)
+                .push_bind(saved.boot.0)
+                .push_bind(saved.boot_time.map(|at| at.0))
+                .push_bind(saved.wall.map(|at| at.0))
+                .push_bind(saved.opened.0);
+        });
+        uploads.push(") WHERE column1 IS NOT NULL");
+        uploads.build().persistent(true).execute(&mut *connection).await?;
+    }
+    let mut parts = Vec::new();
+    for (job, number, session, now) in opened {
+        parts.extend(session.parts.iter().enumerate().map(|(place, part)| (job, number, now, place, part)));
+    }
+    for some in parts.chunks(values::MOST) {
+        let mut insert = QueryBuilder::new(
+            "-- insert_parts\n\
+             INSERT INTO parts (job, upload, idx, start, length, part_id, digest, xxh3, stored_at) SELECT * FROM (",
+        );
+        values::push(&mut insert, some.iter(), 9, |values, (job, number, now, place, part)| {
             let stored = part.stored.as_ref();
             values
-                .push_bind(job)
-                .push_bind(number)
-                .push_bind(row::int(first + place))
+                .push_bind(job.0)
+                .push_bind(**number)
+                .push_bind(row::int(*place))
                 .push_bind(row::int(part.range.start))
                 .push_bind(row::int(part.range.end.saturating_sub(part.range.start)))
                 .push_bind(stored.map(|(id, _)| id.0.clone()))
                 .push_bind(stored.and_then(|(_, digest)| row::stored_as(digest, Algorithm::Blake3)))
                 .push_bind(stored.and_then(|(_, digest)| row::stored_as(digest, Algorithm::Xxh3)))
-                .push_bind(stored.map(|_| now));
+                .push_bind(stored.map(|_| now.wall.0));
         });
-        // A plan of one Part is the most frequent by far; others differ in length and would only fill the cache.
-        insert.build().persistent(parts.len() == 1).execute(&mut *self.connection).await?;
-        Ok(())
+        insert.push(") WHERE column1 IS NOT NULL");
+        insert.build().persistent(true).execute(&mut *connection).await?;
     }
+    Ok(())
+}
 
+impl Taking<'_> {
     /// Writes down how far the inquiry after a lost answer to complete got.
     pub(super) async fn doubted(&mut self, doubt: Doubt) -> sqlx::Result<bool> {
         let changed = sqlx::query(

@@ -7,8 +7,9 @@ use crate::model::digest::{Algorithm, Digest};
 use crate::model::job::{JobId, PlannedPart, Reason, Session, State, Step, Why};
 use crate::model::time::{Now, Wall};
 
-use super::deadline::{BootId, SavedDeadline};
-use super::row;
+use super::deadline::BootId;
+use super::together::{self, Sent, Stored};
+use super::{row, sessions};
 
 /// A step about to be written: of which job, from where, and when.
 pub(super) struct Taking<'a> {
@@ -32,13 +33,20 @@ impl Taking<'_> {
             Step::PartStored { index, id, digest } => self.part_stored(*index, id, digest).await,
             Step::Hashed(md5) => self.hashed(md5).await,
             Step::Completing => self.completing().await,
-            Step::SentWhole { session, md5 } => self.sent_whole(session, md5.as_deref()).await,
+            Step::SentWhole { session, md5 } => {
+                let sent = Sent { job: self.job, session, md5: md5.as_deref(), now: self.now };
+                Ok(!together::sent_whole(self.connection, self.boot, &[sent]).await?.is_empty())
+            }
             Step::PutOff { due, reason, attempts, failing_since } => {
                 self.put_off(*due, reason, *attempts, *failing_since).await
             }
             Step::Restarted { why, reason } => self.restarted(*why, reason).await,
             Step::Doubted(doubt) => self.doubted(*doubt).await,
-            Step::Stored { file, expires_at } => self.stored(file, *expires_at).await,
+            Step::Stored { file, expires_at } => {
+                let (job, from, expires_at) = (self.job, self.from, *expires_at);
+                let stored = Stored { job, from, file, expires_at, finish: self.finish, now: self.now };
+                Ok(!together::stored(self.connection, &[stored]).await?.is_empty())
+            }
             Step::Deduped { file, from, expires_at } => self.deduped(file, *from, *expires_at).await,
             Step::Failed(reason) => self.failed(reason).await,
             Step::Unresolved { reason, candidates } => self.unresolved(reason, candidates).await,
@@ -61,7 +69,7 @@ impl Taking<'_> {
         .fetch_optional(&mut *self.connection)
         .await?;
         let Some(number) = number else { return Ok(false) };
-        self.insert_upload(number, session).await?;
+        sessions::insert(self.connection, self.boot, &[(self.job, number, session, self.now)]).await?;
         Ok(true)
     }
 
@@ -122,50 +130,6 @@ impl Taking<'_> {
         Ok(changed == 1)
     }
 
-    /// Most files are small, and this is all that is written of one before complete is sent: one call to SQLite's thread for the
-    /// job, its Upload and the one Part. The rows that follow are written only if the one before was.
-    async fn sent_whole(&mut self, session: &Session, md5: Option<&str>) -> sqlx::Result<bool> {
-        let [PlannedPart { range, stored: Some((part, digest)) }] = session.parts.as_slice() else {
-            return Ok(false);
-        };
-        let saved = SavedDeadline::of(session.deadline, self.now, self.boot);
-        let changed = sqlx::query(
-            "-- sent_whole\n\
-             UPDATE jobs SET stage = 'completing', uploads = uploads + 1, md5 = ?3, attempts = 0, \
-             failing_since = NULL, due_at = NULL, error_code = NULL, error_message = NULL, error_status = NULL, \
-             error_request_id = NULL WHERE id = ?1 AND stage = ?2; \
-             INSERT INTO uploads (job, number, upload_id, echoed_name, server_created_at, boot_id, deadline_boot, \
-             deadline_wall, opened_at) SELECT id, uploads, ?4, ?5, ?6, ?7, ?8, ?9, ?10 FROM jobs \
-             WHERE id = ?1 AND changes() = 1; \
-             INSERT INTO parts (job, upload, idx, start, length, part_id, digest, xxh3, stored_at) \
-             SELECT id, uploads, 0, ?11, ?12, ?13, ?14, ?15, ?16 FROM jobs WHERE id = ?1 AND changes() = 1",
-        )
-        .bind(self.job.0)
-        .bind(self.from.as_str())
-        .bind(md5.map(str::to_owned))
-        .bind(session.upload.0.clone())
-        .bind(session.echoed_name.clone())
-        .bind(session.server_created_at)
-        .bind(saved.boot.0)
-        .bind(saved.boot_time.map(|at| at.0))
-        .bind(saved.wall.map(|at| at.0))
-        .bind(saved.opened.0)
-        .bind(row::int(range.start))
-        .bind(row::int(range.end.saturating_sub(range.start)))
-        .bind(part.0.clone())
-        .bind(row::stored_as(digest, Algorithm::Blake3))
-        .bind(row::stored_as(digest, Algorithm::Xxh3))
-        .bind(self.now.wall.0)
-        .execute(&mut *self.connection)
-        .await?
-        .rows_affected();
-        match changed {
-            0 => Ok(false),
-            3 => Ok(true),
-            other => Err(sqlx::Error::Decode(format!("sent_whole wrote {other} rows instead of 3").into())),
-        }
-    }
-
     async fn put_off(
         &mut self,
         due: Wall,
@@ -214,30 +178,6 @@ impl Taking<'_> {
         self.close_upload_if(changed == 1, reason.code.as_str()).await
     }
 
-    async fn stored(&mut self, file: &FileId, expires_at: Option<i64>) -> sqlx::Result<bool> {
-        let changed = sqlx::query(
-            "-- stored\n\
-             UPDATE jobs SET stage = 'stored', file_id = ?3, file_expires_at = ?4, stored_at = ?5, ended_at = ?5, \
-             finish_state = ?6, finish_step = iif(?6 = 'pending', 'source', NULL), finish_tries = 0, finish_due = 0, finish_error = NULL, finish_failed = NULL, candidates = NULL, attempts = 0, failing_since = NULL, due_at = NULL, \
-             error_code = NULL, error_message = NULL, error_status = NULL, error_request_id = NULL \
-             WHERE id = ?1 AND stage = ?2; \
-             UPDATE uploads SET ended_at = ?5, end_reason = 'completed' WHERE job = ?1 AND ended_at IS NULL \
-             AND number = (SELECT uploads FROM jobs WHERE id = ?1) AND changes() = 1",
-        )
-        .bind(self.job.0)
-        .bind(self.from.as_str())
-        .bind(file.0.clone())
-        .bind(expires_at.map(|seconds| seconds.saturating_mul(1000)))
-        .bind(self.now.wall.0)
-        .bind(finish_state(self.finish))
-        .execute(&mut *self.connection)
-        .await?
-        .rows_affected();
-        // The job, and the Upload if it was open. (Of several statements sqlx binds by number, but counts the numbers that one
-        // leaves out as used: past as many as there are it would bind NULL. Here and in `sent_whole` there are enough.)
-        Ok(changed >= 1)
-    }
-
     /// Only while the other job is there and has that File: a row that points at nothing could not be told from one that
     /// sent the file itself.
     async fn deduped(&mut self, file: &FileId, from: JobId, expires_at: Option<i64>) -> sqlx::Result<bool> {
@@ -256,7 +196,7 @@ impl Taking<'_> {
         .bind(from.0)
         .bind(expires_at.map(|seconds| seconds.saturating_mul(1000)))
         .bind(self.now.wall.0)
-        .bind(finish_state(self.finish))
+        .bind(row::finish_state(self.finish))
         .execute(&mut *self.connection)
         .await?
         .rows_affected();
@@ -272,7 +212,7 @@ impl Taking<'_> {
         .bind(self.job.0)
         .bind(self.from.as_str())
         .bind(self.now.wall.0)
-        .bind(finish_state(self.finish))
+        .bind(row::finish_state(self.finish))
         .bind(reason.code.as_str())
         .bind(reason.message.clone())
         .bind(reason.status)
@@ -294,7 +234,7 @@ impl Taking<'_> {
         .bind(self.job.0)
         .bind(self.from.as_str())
         .bind(self.now.wall.0)
-        .bind(finish_state(self.finish))
+        .bind(row::finish_state(self.finish))
         .bind(row::json(candidates.iter().map(|file| file.0.as_str())))
         .bind(reason.code.as_str())
         .bind(reason.message.clone())
@@ -369,10 +309,13 @@ impl Taking<'_> {
 }
 
 /// From where the table lets a step begin, as far as the row knows it: `Doubt` is not in it.
-fn leads_from(from: State, step: &Step) -> bool {
+pub(super) fn leads_from(from: State, step: &Step) -> bool {
     use State::{Cancelled, Completing, Failed, Queued, Skipped, Unresolved, Uploading};
     match step {
-        Step::Opened(_) | Step::SentWhole { .. } | Step::Deduped { .. } => from == Queued,
+        Step::Opened(_) | Step::Deduped { .. } => from == Queued,
+        Step::SentWhole { session, .. } => {
+            from == Queued && matches!(session.parts.as_slice(), [PlannedPart { stored: Some(_), .. }])
+        }
         Step::PartStored { .. } | Step::Completing => from == Uploading,
         Step::Hashed(_) | Step::Cancelled | Step::Gone(_) => matches!(from, Queued | Uploading),
         Step::PutOff { .. } | Step::Bumped | Step::Failed(_) => !from.has_ended(),
@@ -420,8 +363,4 @@ pub(super) async fn found(
         }
     };
     Ok((Some(state), there))
-}
-
-fn finish_state(finish: bool) -> &'static str {
-    if finish { "pending" } else { "none" }
 }

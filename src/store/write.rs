@@ -15,6 +15,7 @@ use super::finish::{self, Progress};
 use super::history::{self, Context, HistoryRow};
 use super::spool::Spooled;
 use super::steps::{self, Taking};
+use super::together;
 use super::{Store, folders, requests, row, servers};
 
 /// One change of the store.
@@ -207,16 +208,8 @@ impl Write {
                     boot,
                     finish: context.finish,
                 };
-                if taking.take(step).await? {
-                    told.push(HistoryRow::of_step(*job, step, now.wall, context));
-                    return Ok(Ok(Applied::Done));
-                }
-                let (found, there) = steps::found(connection, *job, step).await?;
-                return Ok(if there {
-                    Ok(Applied::Done)
-                } else {
-                    Err(WriteError::Conflict { job: *job, what: step.name(), found })
-                });
+                let taken = taking.take(step).await?;
+                return self.tell(taken, connection, told).await;
             }
             Write::Enqueue(candidate) => {
                 let mut applied = enqueue::enqueue(connection, &[candidate], boot).await?;
@@ -272,7 +265,28 @@ impl Write {
         })
     }
 
-    /// Does many, in order: runs of new files in one statement each, and so what their history tells.
+    /// What a step comes to that was `taken` or not: its history, or whether it was taken before.
+    async fn tell(
+        &self,
+        taken: bool,
+        connection: &mut SqliteConnection,
+        told: &mut Vec<HistoryRow>,
+    ) -> sqlx::Result<Result<Applied, WriteError>> {
+        let Write::Step { job, step, now, context, .. } = self else { return Ok(Ok(Applied::Done)) };
+        if taken {
+            told.push(HistoryRow::of_step(*job, step, now.wall, context));
+            return Ok(Ok(Applied::Done));
+        }
+        let (found, there) = steps::found(connection, *job, step).await?;
+        Ok(if there {
+            Ok(Applied::Done)
+        } else {
+            Err(WriteError::Conflict { job: *job, what: step.name(), found })
+        })
+    }
+
+    /// Does many, in order: runs of new files, and of the steps of small ones, in one statement each, and so what their history
+    /// tells.
     pub(super) async fn apply_all(
         writes: &[&Write],
         connection: &mut SqliteConnection,
@@ -290,7 +304,21 @@ impl Write {
                 })
                 .collect();
             if files.is_empty() {
-                results.push(write.apply(connection, boot, &mut told).await?);
+                let run = together::run(&writes[results.len()..]);
+                if run.len() < 2 {
+                    results.push(write.apply(connection, boot, &mut told).await?);
+                    continue;
+                }
+                let taken = together::take(connection, boot, run).await?;
+                for write in run {
+                    results.push(match write {
+                        Write::Step { job, .. } => {
+                            write.tell(taken.contains(job), connection, &mut told).await?
+                        }
+                        // Of these nothing else is among them than what the history tells.
+                        other => other.apply(connection, boot, &mut told).await?,
+                    });
+                }
             } else {
                 // A new file may end the job that waited for its path, and that tells so at once.
                 history::insert(connection, std::mem::take(&mut told)).await?;

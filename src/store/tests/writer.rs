@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::answer::FileId;
 use crate::model::job::State;
-use crate::store::{Health, spawn_writer};
+use crate::store::{Health, HistoryRow, spawn_writer};
 
 fn step(job: JobId, from: State, step: Step) -> Write {
     Write::Step { job, from, step: Box::new(step), now: at(5000), context: Box::default() }
@@ -76,6 +76,90 @@ async fn files_written_together_are_as_if_one_after_the_other() {
             ("b", None)
         ]
     );
+}
+
+/// What the store has of a job.
+async fn all_of(fixture: &Fixture, job: JobId) -> String {
+    let (store, now) = (&fixture.store, at(6000));
+    let history = store.history(job).await.unwrap();
+    let (record, loaded) = (store.record(job).await.unwrap(), store.job(job, now).await.unwrap());
+    let parts = store.uploads_and_parts(job).await.unwrap();
+    format!("{record:#?}\n{loaded:#?}\n{history:#?}\n{parts:#?}")
+        .replace(&fixture.dir.path().display().to_string(), "")
+}
+
+#[tokio::test]
+async fn the_steps_of_small_files_written_together_are_as_if_one_after_the_other() {
+    let (alone, together) = (Fixture::new().await, Fixture::new().await);
+    let mut writes = Vec::new();
+    for fixture in [&alone, &together] {
+        writes.clear();
+        for number in 0..150 {
+            let mut job = fixture.queued(&format!("{number}")).await;
+            let session =
+                Session { echoed_name: format!("echoed\0{number}"), ..whole(&format!("upload_{number}")) };
+            let sent = Step::SentWhole { session, md5: (number % 3 == 0).then(|| format!("md5-{number}")) };
+            let file = FileId(format!("file-{number}"));
+            let stored = Step::Stored { file, expires_at: (number % 2 == 0).then_some(number) };
+            match number % 10 {
+                // It goes on from here.
+                0..4 => writes.push(step(job.id, State::Queued, sent)),
+                // It has gone on already, or elsewhere, or is not where it is said to be, or this is no small file.
+                4 => {
+                    fixture.take(&mut job, sent.clone()).await;
+                    writes.push(step(job.id, State::Queued, sent));
+                }
+                5 => {
+                    fixture.take(&mut job, Step::Cancelled).await;
+                    writes.push(step(job.id, State::Queued, sent));
+                }
+                6 => writes.push(step(job.id, State::Uploading, sent)),
+                7 => {
+                    let two = Step::SentWhole { session: session_of_two(number), md5: None };
+                    writes.push(step(job.id, State::Queued, two));
+                }
+                _ => {
+                    fixture.take(&mut job, sent).await;
+                    let context = Box::new(Context { finish: number % 4 == 0, ..Context::default() });
+                    let (from, now) = (State::Completing, at(5000 + number));
+                    writes.push(Write::Step {
+                        job: job.id,
+                        from,
+                        step: Box::new(stored.clone()),
+                        now,
+                        context,
+                    });
+                    // Twice the same, with what is only told between.
+                    let told = HistoryRow::event(job.id, at(7000).wall, "told");
+                    writes.push(Write::History(Box::new(told)));
+                    writes.push(step(job.id, State::Completing, stored));
+                }
+            }
+        }
+        writes.push(step(JobId(9999), State::Queued, Step::SentWhole { session: whole("x"), md5: None }));
+    }
+    let mut one_by_one = Vec::new();
+    for write in &writes {
+        one_by_one.push(alone.store.write(write).await);
+    }
+    let (writer, _task) = spawn_writer(&together.store);
+    let asked: Vec<_> = writes.iter().map(|write| writer.ask(write.clone())).collect();
+    let mut at_once = Vec::new();
+    for asked in asked {
+        at_once.push(asked.await);
+    }
+    assert_eq!(at_once, one_by_one);
+    let conflicts = one_by_one.iter().filter(|result| result.is_err()).count();
+    assert_eq!((writes.len(), conflicts), (15 * (8 + 2 * 3) + 1, 15 * 3 + 1));
+    for job in 1..=150 {
+        assert_eq!(all_of(&together, JobId(job)).await, all_of(&alone, JobId(job)).await, "job {job}");
+    }
+}
+
+fn session_of_two(number: i64) -> Session {
+    let mut session = whole(&format!("upload_{number}"));
+    session.parts.extend(whole("other").parts);
+    session
 }
 
 #[tokio::test]
