@@ -43,13 +43,13 @@ fn runtime(service: bool) -> std::io::Result<Runtime> {
     builder.worker_threads(2).enable_all().build()
 }
 
-/// Has all threads allocate from two arenas. glibc would take up to eight per core, and each keeps the most that it ever
-/// held: some 3 MiB of a busy service, for no gain in speed (docs/decisions/throughput.md).
+/// Has all threads allocate from three arenas, as many as there are threads that are busy all the time: with two these wait for each
+/// other. glibc would take up to eight per core, and each keeps the most that it ever held (docs/decisions/throughput.md).
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "libc has no safe wrapper")]
 fn share_arenas() {
     // SAFETY: no thread but this one runs yet, and the parameter is a plain number.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 3) };
 }
 
 #[cfg(not(target_env = "gnu"))]
