@@ -229,6 +229,13 @@ impl Engine {
             self.here.got_on();
             tokio::select! {
                 1.. = self.messages.recv_many(&mut messages, TOGETHER) => {
+                    // Whoever can run now may have something as well, and the board's look at all that is under way is for all of them.
+                    tokio::task::yield_now().await;
+                    while messages.len() < TOGETHER
+                        && let Ok(more) = self.messages.try_recv()
+                    {
+                        messages.push(more);
+                    }
                     if let Some(end) = self.hear(messages.drain(..)) {
                         return end;
                     }
