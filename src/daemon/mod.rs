@@ -15,6 +15,7 @@
 mod adopt;
 mod damage;
 pub mod folders;
+mod footprint;
 mod keys;
 mod once;
 mod page;
@@ -292,6 +293,7 @@ async fn serve(
     }
     tasks.spawn("notices to systemd", systemd::tell(sender.clone(), stop.clone(), vitals.clone()));
     tasks.spawn("forgetting", upkeep::forget(store.clone(), clock.clone(), config.store.keep_history));
+    tasks.spawn("giving back memory", footprint::keep_small());
     tasks.spawn("look at the keys", keys::watch(config.clone(), clients, sender));
     let watched = watchdog::start(watchdog::patience(config), vitals, writer.backlog(), clock.clone());
     tasks.spawn(
