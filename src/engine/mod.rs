@@ -200,7 +200,8 @@ impl Engine {
         self.apply(first);
         let mut moved = tokio::time::interval(MOVED_EVERY);
         moved.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut messages = Vec::new();
+        let (mut messages, mut intake, finish) =
+            (Vec::new(), self.parts.hints.idle(), self.parts.finish.clone());
         loop {
             let now = self.parts.clock.now();
             if let Some(since) = self.stopping {
@@ -257,6 +258,9 @@ impl Engine {
                 Ok(()) = self.parts.asked.changed(), if self.stopping.is_none() && self.nothing_asked => {
                     self.take_requests().await;
                 }
+                // A run for what was there may be over.
+                Ok(()) = intake.changed(), if self.parts.once.is_some() => {}
+                () = finish.idle(), if self.parts.once.is_some() => {}
                 _ = moved.tick(), if self.parts.board.slots().0 > 0 => {
                     let operations = self.parts.operations.moved();
                     let reading = self.parts.operations.vitals().waiting_for(Await::Reading);

@@ -61,6 +61,8 @@ pub struct Finish {
     /// Ends that were announced, and how many had been when nothing was left to be done.
     announced: Arc<AtomicU64>,
     idle_at: Arc<AtomicU64>,
+    /// Nothing is left to be done.
+    idle: Arc<Notify>,
 }
 
 impl Finish {
@@ -72,6 +74,7 @@ impl Finish {
             // What an earlier run left is not known yet.
             announced: Arc::new(AtomicU64::new(1)),
             idle_at: Arc::default(),
+            idle: Arc::default(),
         }
     }
 
@@ -98,6 +101,11 @@ impl Finish {
     /// Whether all that was announced is done, or has failed for good.
     pub fn is_idle(&self) -> bool {
         self.idle_at.load(Ordering::SeqCst) == self.announced.load(Ordering::SeqCst)
+    }
+
+    /// Waits until that may have become so. For one who waits.
+    pub(super) async fn idle(&self) {
+        self.idle.notified().await;
     }
 
     /// A job is sent again by the operator's wish: whoever waits for its receipt must not find that of its failure.
@@ -256,6 +264,7 @@ impl Finisher {
         let (left, next) = parts.writer.read("reading what is to be finished", later).await?;
         if !left && self.busy.is_empty() {
             parts.finish.idle_at.store(announced, Ordering::SeqCst);
+            parts.finish.idle.notify_one();
         }
         let wait = next.map_or(i64::MAX, |next| next.0.saturating_sub(now.wall.0)).max(1);
         Some(Duration::from_millis(u64::try_from(wait).unwrap_or(1)))

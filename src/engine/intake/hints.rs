@@ -69,6 +69,11 @@ impl Hints {
         self.owed.load(Ordering::SeqCst) == 0 && *self.idle.borrow()
     }
 
+    /// Tells when that may have changed.
+    pub(in crate::engine) fn idle(&self) -> Idle {
+        self.idle.clone()
+    }
+
     /// Whether each folder was scanned once, and all that is left are files that are written to for long.
     pub fn is_stuck(&self) -> bool {
         self.owed.load(Ordering::SeqCst) == 0 && self.stuck.load(Ordering::SeqCst)
