@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::operations::{Operations, ending, verify};
+use super::operations::{Operations, ending};
 use super::vitals;
 use crate::model::board::Done;
 use crate::model::digest::{Algorithm, Digest};
@@ -34,7 +34,7 @@ pub(super) async fn examine(
         let whole = 0..subject.fingerprint.bytes;
         let checker = source.read_through(whole, Checker::new(rules, report), Checker::take);
         report = checker.await.map_err(Failure::Source)?.finish();
-        verify(&source, &[]).await?;
+        operations.verify(subject, &source, &[]).await?;
     }
     let wanted = look.dedupe && !look.rejects(&report);
     let same = if wanted { same(operations, job, subject).await? } else { Vec::new() };
@@ -63,7 +63,7 @@ async fn same(operations: &Operations, job: JobId, subject: &Subject) -> Result<
             same.push(one);
         }
     }
-    verify(&source, &[]).await?;
+    operations.verify(subject, &source, &[]).await?;
     Ok(same)
 }
 

@@ -299,7 +299,7 @@ impl Operations {
         let mut compared = false;
         loop {
             let Some(root) = self.folders.get(&subject.folder).cloned() else {
-                return verify(source, sent).await;
+                return self.verify(subject, source, sent).await;
             };
             let links = self.links_of(subject.folder);
             let (path, wall) = (subject.path.clone(), self.clock.now().wall);
@@ -329,6 +329,29 @@ impl Operations {
             }
             compare(source, sent).await?;
             compared = true;
+        }
+    }
+
+    /// Is the open file still the version that was opened, at its path, and with the bytes that were sent?
+    pub(super) async fn verify(
+        &self,
+        subject: &Subject,
+        source: &Source,
+        sent: &[(Range<u64>, Digest)],
+    ) -> Result<(), Failure> {
+        vitals::at(Await::Looking);
+        let root = self.folders.get(&subject.folder);
+        let near = root.and_then(|root| self.near(subject.folder, root));
+        let still = match near.and_then(|(folder, _)| source.still_near(&folder)) {
+            Some(still) => still,
+            None => {
+                let looked = source.clone();
+                flatten(spawn_blocking(move || looked.still()).await)?
+            }
+        };
+        match still {
+            Still::Same => Ok(()),
+            Still::TimesOnly => compare(source, sent).await,
         }
     }
 
@@ -420,16 +443,6 @@ async fn send(
     // The client answers only when it has handed over every byte.
     let digest = receipt.digest().ok_or(Failure::Source(SourceFailure::Changed))?;
     Ok((part, digest, facts))
-}
-
-/// Is the open file still the version that was opened, at its path, and with the bytes that were sent?
-pub(super) async fn verify(source: &Source, sent: &[(Range<u64>, Digest)]) -> Result<(), Failure> {
-    let looked = source.clone();
-    vitals::at(Await::Looking);
-    match flatten(spawn_blocking(move || looked.still()).await)? {
-        Still::Same => Ok(()),
-        Still::TimesOnly => compare(source, sent).await,
-    }
 }
 
 async fn compare(source: &Source, sent: &[(Range<u64>, Digest)]) -> Result<(), Failure> {

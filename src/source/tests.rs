@@ -211,3 +211,27 @@ async fn what_is_read_through_comes_in_order_until_the_rest_is_not_wanted() {
     let longer = source.read_through(0..bytes.len() as u64 + 1, (), |(), _| true);
     assert_eq!(longer.await, Err(SourceFailure::Changed));
 }
+
+#[tokio::test]
+async fn what_is_few_is_read_through_like_the_rest() {
+    let directory = TempDir::new().unwrap();
+    let hashed = Arc::new(AtomicU64::new(0));
+    for length in [0, 1, 65_536, 65_537] {
+        let bytes = sample(length);
+        let path = write(&directory, "file", &bytes);
+        let source = Source::open(&path).unwrap().counted_by(hashed.clone());
+        let before = hashed.load(Ordering::Relaxed);
+        let take = |all: &mut Vec<u8>, bytes: &[u8]| {
+            all.extend_from_slice(bytes);
+            true
+        };
+        let read = source.read_through(0..length as u64, Vec::new(), take).await.unwrap();
+        assert!(read == bytes, "{length}");
+        assert_eq!(hashed.load(Ordering::Relaxed) - before, length as u64);
+        if length > 0 {
+            fs::File::options().write(true).open(&path).unwrap().set_len(length as u64 - 1).unwrap();
+            let cut = source.read_through(0..length as u64, Vec::new(), take).await;
+            assert_eq!(cut, Err(SourceFailure::Changed), "{length}");
+        }
+    }
+}
