@@ -54,21 +54,22 @@ pub fn root_of(root: &Path) -> Result<OwnedFd, Errno> {
 pub struct Near(OwnedFd);
 
 impl Near {
-    /// The folder `root`, if the kernel has the way to it in its caches and it lies on `device`. None says nothing of it: who
-    /// may wait finds out.
-    pub fn root(root: &Path, device: u64) -> Option<Near> {
+    /// The folder `root`, if the kernel has the way to it in its caches and it is the directory of these numbers, device and inode.
+    /// None says nothing of it: who may wait finds out.
+    pub fn root(root: &Path, (device, inode): (u64, u64)) -> Option<Near> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let cached = ResolveFlags::CACHED | ResolveFlags::NO_MAGICLINKS;
         let root = openat2(CWD, root, flags, Mode::empty(), cached).ok()?;
         // A file server may lie there by now, and is not asked either.
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        let there = statx(&root, "", flags, StatxFlags::empty()).ok()?;
-        (makedev(there.stx_dev_major, there.stx_dev_minor) == device).then_some(Near(root))
+        let there = statx(&root, "", flags, StatxFlags::INO).ok()?;
+        let known = (makedev(there.stx_dev_major, there.stx_dev_minor), there.stx_ino) == (device, inode);
+        known.then_some(Near(root))
     }
 
     /// Opens `relative` below it, if nothing has to be waited for to find it, by what `io_uring` goes by for the same question:
     /// the kernel has the way in its caches, and crosses neither a symbolic link nor to another file system. None says
-    /// nothing of it.
+    /// nothing of it. To open what was found may still take its time, where a virus scanner is asked first.
     pub fn open(&self, relative: &Path, flags: OFlags) -> Option<OwnedFd> {
         let resolve = ResolveFlags::BENEATH
             | ResolveFlags::NO_MAGICLINKS
@@ -235,16 +236,27 @@ mod tests {
         assert!(ground.outside.path().join("secret").exists());
     }
 
+    fn identity(path: &Path) -> (u64, u64) {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = fs::metadata(path).unwrap();
+        (metadata.dev(), metadata.ino())
+    }
+
+    /// A mount anywhere in the system has the kernel look again; nobody mounts without end.
+    fn soon<T>(near: impl Fn() -> Option<T>) -> T {
+        (0..1000).find_map(|_| near()).expect("it is in the caches (Linux 5.12 or newer)")
+    }
+
     #[test]
     fn what_is_near_is_opened_and_nothing_that_may_have_to_be_waited_for() {
-        use std::os::unix::fs::MetadataExt;
         let ground = ground();
         let root = ground.folder.path();
-        let device = fs::metadata(root).unwrap().dev();
-        let folder = Near::root(root, device).expect("it was just made");
+        let (device, inode) = identity(root);
+        let folder = soon(|| Near::root(root, (device, inode)));
         let mut text = String::new();
-        let file = folder.open(Path::new("a/b/file"), OFlags::RDONLY).expect("so was this");
-        File::from(file).read_to_string(&mut text).unwrap();
+        File::from(soon(|| folder.open(Path::new("a/b/file"), OFlags::RDONLY)))
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!(text, "inside");
         for path in [
             "to-file",
@@ -261,19 +273,32 @@ mod tests {
         ] {
             assert!(folder.open(Path::new(path), OFlags::RDONLY).is_none(), "{path:?}");
         }
-        assert!(Near::root(root, device + 1).is_none(), "something else was mounted there");
-        assert!(Near::root(Path::new("/"), device + 1).is_none());
-        assert!(Near::root(&root.join("a/b/file"), device).is_none(), "no directory");
-        // Another file system below it.
-        let device = |path: &str| fs::metadata(path).unwrap().dev();
-        let (slash, dev) = (device("/"), device("/dev"));
-        assert_ne!(slash, dev, "this needs a file system at /dev");
-        assert!(
-            Near::root(Path::new("/dev"), dev).unwrap().open(Path::new("null"), OFlags::RDONLY).is_some()
-        );
-        let slash = Near::root(Path::new("/"), slash).unwrap();
-        assert!(slash.open(Path::new("dev"), OFlags::PATH).is_none());
-        assert!(slash.open(Path::new("dev/null"), OFlags::RDONLY).is_none());
+        for other in [(device + 1, inode), (device, inode + 1)] {
+            assert!(Near::root(root, other).is_none(), "something else was mounted there");
+        }
+        let file = root.join("a/b/file");
+        assert!(Near::root(&file, identity(&file)).is_none(), "no directory");
+    }
+
+    #[test]
+    fn another_file_system_below_is_not_near() {
+        let (root, slash) = (Path::new("/"), identity(Path::new("/")));
+        let folder = soon(|| Near::root(root, slash));
+        let here = std::env::current_exe().unwrap();
+        let top = here.components().nth(1).unwrap();
+        let mut others = 0;
+        for name in ["proc", "sys", "dev", "run", "tmp", "home"] {
+            let (path, name) = (root.join(name), Path::new(name));
+            match fs::metadata(&path) {
+                Ok(_) if identity(&path).0 != slash.0 => {
+                    others += 1;
+                    assert!(folder.open(name, OFlags::PATH).is_none(), "{name:?}");
+                }
+                Ok(_) if top.as_os_str() == name => drop(soon(|| folder.open(name, OFlags::PATH))),
+                _ => {}
+            }
+        }
+        assert!(others > 0, "not even /proc");
     }
 
     #[test]

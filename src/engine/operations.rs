@@ -29,6 +29,7 @@ use crate::model::digest::{Algorithm, Digest};
 use crate::model::failure::{Facts, Failure, SourceFailure};
 use crate::model::job::{AccountName, FolderId, JobId, Subject};
 use crate::model::settle::Observation;
+use crate::model::time::Boot;
 use crate::model::watchdog::Await;
 use crate::source::{Receipt, Source, Still};
 use crate::store::{Store, Writer};
@@ -42,8 +43,8 @@ pub struct Operations {
     folders: HashMap<FolderId, PathBuf>,
     /// Device and inode of each folder's directory when the service started.
     roots: HashMap<FolderId, (u64, u64)>,
-    /// On which file system each folder lay when a file of it was last opened by who may wait.
-    kinds: Mutex<HashMap<FolderId, FolderKind>>,
+    /// What is known of each folder since a file of it was opened by who may wait.
+    nearness: Mutex<HashMap<FolderId, Nearness>>,
     /// Which symbolic links in a folder are followed; none in those that are not here.
     links: HashMap<FolderId, Links>,
     /// The folders whose files may share the File of another one with the same bytes.
@@ -69,6 +70,27 @@ struct UnderWay {
     abort: CancellationToken,
 }
 
+/// Whether the files of a folder can be opened without a wait.
+#[derive(Clone, Copy, Debug)]
+struct Nearness {
+    /// On which file system it lies.
+    kind: FolderKind,
+    /// Not before this, since it took long.
+    from: Boot,
+}
+
+impl Nearness {
+    fn identity(&self) -> (u64, u64) {
+        (self.kind.root.device, self.kind.root.identity.inode)
+    }
+}
+
+/// An open that takes longer waits for somebody: a virus scanner, which is asked before each, or a disk.
+const SLOW: Duration = Duration::from_millis(20);
+
+/// For so long all files of a folder are opened on another thread after one was slow.
+const SLOW_FOR: Duration = Duration::from_secs(300);
+
 type Performed = Result<(Done, Option<Facts>), Failure>;
 
 impl Operations {
@@ -85,7 +107,7 @@ impl Operations {
             clients,
             folders,
             roots,
-            kinds: Mutex::default(),
+            nearness: Mutex::default(),
             links: HashMap::new(),
             sharing: HashSet::new(),
             clock,
@@ -304,8 +326,8 @@ impl Operations {
             let links = self.links_of(subject.folder);
             let (path, wall) = (subject.path.clone(), self.clock.now().wall);
             vitals::at(Await::Looking);
-            let near = self.near(subject.folder, &root).and_then(|(folder, kind)| {
-                Some((source.still_near(&folder)?, look_near(&folder, &path, &kind, wall)?))
+            let near = self.near(subject.folder, &root, |folder, kind| {
+                Some((source.still_near(folder)?, look_near(folder, &path, kind, wall)?))
             });
             let (still, observation) = match near {
                 Some(both) => both,
@@ -341,8 +363,9 @@ impl Operations {
     ) -> Result<(), Failure> {
         vitals::at(Await::Looking);
         let root = self.folders.get(&subject.folder);
-        let near = root.and_then(|root| self.near(subject.folder, root));
-        let still = match near.and_then(|(folder, _)| source.still_near(&folder)) {
+        let near =
+            root.and_then(|root| self.near(subject.folder, root, |folder, _| source.still_near(folder)));
+        let still = match near {
             Some(still) => still,
             None => {
                 let looked = source.clone();
@@ -374,8 +397,8 @@ impl Operations {
             return Err(Failure::Source(SourceFailure::Unreadable { message }));
         };
         vitals::at(Await::Opening);
-        let near = self.near(subject.folder, &root);
-        let source = match near.and_then(|(folder, _)| Source::open_near(&folder, &root, &subject.path)) {
+        let near = |folder: &Near, _: &FolderKind| Source::open_near(folder, &root, &subject.path);
+        let source = match self.near(subject.folder, &root, near) {
             Some(source) => source,
             None => self.open_far(subject, root).await?,
         };
@@ -386,7 +409,7 @@ impl Operations {
     async fn open_far(&self, subject: &Subject, root: PathBuf) -> Result<Source, Failure> {
         let links = self.links_of(subject.folder);
         let (path, root_known) = (subject.path.clone(), self.roots.get(&subject.folder).copied());
-        let kind = lock(&self.kinds).get(&subject.folder).copied();
+        let known = lock(&self.nearness).get(&subject.folder).map(Nearness::identity);
         let opened = spawn_blocking(move || match Source::open_beneath(&root, &path, links) {
             // An empty mount point says nothing of the files of what was mounted there.
             Err(SourceFailure::Missing) if identity(&root) != root_known => {
@@ -394,28 +417,37 @@ impl Operations {
                 Err(SourceFailure::Unreachable { message })
             }
             Ok(source) => {
-                let is_known = identity(&root)
-                    .is_some_and(|(device, _)| kind.is_some_and(|kind| kind.root.device == device));
-                let learnt = if is_known { None } else { FolderKind::probe(&root).ok() };
-                Ok((source, learnt))
+                let is_known = known.is_some() && identity(&root) == known;
+                Ok((source, if is_known { None } else { FolderKind::probe(&root).ok() }))
             }
             Err(failure) => Err(failure),
         });
         let (source, learnt) = flatten(opened.await)?;
         if let Some(kind) = learnt {
-            lock(&self.kinds).insert(subject.folder, kind);
+            lock(&self.nearness).insert(subject.folder, Nearness { kind, from: Boot(i64::MIN) });
         }
         Ok(source)
     }
 
-    /// The folder, if its files can be opened here without a wait. The change to another thread and back would take a sixth of the CPU
-    /// time of small files (docs/decisions/throughput.md).
-    fn near(&self, folder: FolderId, root: &Path) -> Option<(Near, FolderKind)> {
-        let kind = lock(&self.kinds).get(&folder).copied().filter(FolderKind::is_near)?;
-        if self.links_of(folder) != Links::None {
+    /// Does something in the folder on this thread, if that waits for nothing; none: it is to be done where one may wait. The change to
+    /// another thread and back takes a seventh of the time of small files (docs/decisions/throughput.md).
+    fn near<T>(
+        &self,
+        folder: FolderId,
+        root: &Path,
+        what: impl FnOnce(&Near, &FolderKind) -> Option<T>,
+    ) -> Option<T> {
+        let began = self.clock.now().boot;
+        let known = lock(&self.nearness).get(&folder).copied()?;
+        if !known.kind.is_near() || began < known.from || self.links_of(folder) != Links::None {
             return None;
         }
-        Some((Near::root(root, kind.root.device)?, kind))
+        let done = what(&Near::root(root, known.identity())?, &known.kind);
+        let now = self.clock.now().boot;
+        if now.since(began) >= SLOW {
+            lock(&self.nearness).insert(folder, Nearness { from: now + SLOW_FOR, ..known });
+        }
+        done
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Source {
     hashed: Arc<AtomicU64>,
     /// Of the receipts of its readers.
     algorithm: Algorithm,
+    /// It lies on a file system of this machine, which was seen when it was opened.
+    is_near: bool,
 }
 
 /// What [`Source::still`] found, when it is the same version or may be.
@@ -73,7 +75,9 @@ impl Source {
     /// finds out. `folder` is `root`.
     pub fn open_near(folder: &Near, root: &Path, relative: &Path) -> Option<Source> {
         let file = folder.open(relative, READING)?;
-        Source::of(file.into(), Place::Beneath(root.to_owned(), relative.to_owned(), Links::None)).ok()
+        let source =
+            Source::of(file.into(), Place::Beneath(root.to_owned(), relative.to_owned(), Links::None));
+        source.ok().map(|source| Source { is_near: true, ..source })
     }
 
     fn at(place: Place) -> Result<Source, SourceFailure> {
@@ -97,6 +101,7 @@ impl Source {
             fingerprint,
             hashed: Arc::default(),
             algorithm: Algorithm::default(),
+            is_near: false,
         })
     }
 
@@ -144,6 +149,10 @@ impl Source {
     /// was opened in.
     pub fn still_near(&self, folder: &Near) -> Option<Still> {
         let Place::Beneath(_, relative, Links::None) = &*self.place else { return None };
+        if !self.is_near {
+            // Its server may be gone, and something else lie at its place.
+            return None;
+        }
         self.still_by(|flags| folder.open(relative, flags).ok_or(Errno::NOSYS)).ok()
     }
 
