@@ -11,6 +11,9 @@ use super::deadline::{BootId, SavedDeadline, resume_deadline};
 use super::steps::Taking;
 use super::{row, values};
 
+/// Parts inserted in one statement: nine values each, below SQLite's limit of 32 766.
+const PARTS_CHUNK: usize = 1000;
+
 /// Upload `number` of a job, its deadline on this boot's clock, and what is known of its lost answer.
 pub(super) async fn load(
     connection: &mut SqliteConnection,
@@ -97,7 +100,7 @@ pub(super) async fn insert(
     for (job, number, session, now) in opened {
         parts.extend(session.parts.iter().enumerate().map(|(place, part)| (job, number, now, place, part)));
     }
-    for some in parts.chunks(values::MOST) {
+    for some in parts.chunks(PARTS_CHUNK) {
         let mut insert = QueryBuilder::new(
             "-- insert_parts\n\
              INSERT INTO parts (job, upload, idx, start, length, part_id, digest, xxh3, stored_at) SELECT * FROM (",
@@ -116,7 +119,8 @@ pub(super) async fn insert(
                 .push_bind(stored.map(|_| now.wall.0));
         });
         insert.push(") WHERE column1 IS NOT NULL");
-        insert.build().persistent(true).execute(&mut *connection).await?;
+        // Plans of large files differ in length and would only fill the cache.
+        insert.build().persistent(some.len() <= values::MOST).execute(&mut *connection).await?;
     }
     Ok(())
 }

@@ -66,8 +66,9 @@ pub(super) async fn take(
             _ => {}
         }
     }
-    let mut taken = sent_whole(connection, boot, &whole).await?;
-    taken.extend(stored(connection, &files).await?);
+    // A File makes room for another of its name and size, which may be among them; what is only about to be one makes none.
+    let mut taken = stored(connection, &files).await?;
+    taken.extend(sent_whole(connection, boot, &whole).await?);
     Ok(taken)
 }
 

@@ -13,7 +13,7 @@ const SIZES: [usize; 4] = [1, 4, 16, MOST];
 /// What takes the values of one row.
 pub(super) type Values<'a> = Separated<'a, Sqlite, &'static str>;
 
-/// `VALUES` with a row of `columns` values for each of `some`, at most [`MOST`], and perhaps some of NULLs.
+/// `VALUES` with a row of `columns` values for each of `some`, and perhaps some of NULLs: of more than [`MOST`] none.
 pub(super) fn push<T>(
     query: &mut QueryBuilder<Sqlite>,
     some: impl ExactSizeIterator<Item = T>,

@@ -209,7 +209,8 @@ impl Write {
                     finish: context.finish,
                 };
                 let taken = taking.take(step).await?;
-                return self.tell(taken, connection, told).await;
+                let row = HistoryRow::of_step(*job, step, now.wall, context);
+                return came_of(step, row, taken, connection, told).await;
             }
             Write::Enqueue(candidate) => {
                 let mut applied = enqueue::enqueue(connection, &[candidate], boot).await?;
@@ -265,26 +266,6 @@ impl Write {
         })
     }
 
-    /// What a step comes to that was `taken` or not: its history, or whether it was taken before.
-    async fn tell(
-        &self,
-        taken: bool,
-        connection: &mut SqliteConnection,
-        told: &mut Vec<HistoryRow>,
-    ) -> sqlx::Result<Result<Applied, WriteError>> {
-        let Write::Step { job, step, now, context, .. } = self else { return Ok(Ok(Applied::Done)) };
-        if taken {
-            told.push(HistoryRow::of_step(*job, step, now.wall, context));
-            return Ok(Ok(Applied::Done));
-        }
-        let (found, there) = steps::found(connection, *job, step).await?;
-        Ok(if there {
-            Ok(Applied::Done)
-        } else {
-            Err(WriteError::Conflict { job: *job, what: step.name(), found })
-        })
-    }
-
     /// Does many, in order: runs of new files, and of the steps of small ones, in one statement each, and so what their history
     /// tells.
     pub(super) async fn apply_all(
@@ -312,8 +293,9 @@ impl Write {
                 let taken = together::take(connection, boot, run).await?;
                 for write in run {
                     results.push(match write {
-                        Write::Step { job, .. } => {
-                            write.tell(taken.contains(job), connection, &mut told).await?
+                        Write::Step { job, step, now, context, .. } => {
+                            let row = HistoryRow::of_step(*job, step, now.wall, context);
+                            came_of(step, row, taken.contains(job), connection, &mut told).await?
                         }
                         // Of these nothing else is among them than what the history tells.
                         other => other.apply(connection, boot, &mut told).await?,
@@ -341,6 +323,23 @@ impl Write {
             _ => WriteError::Refused { what: self.name(), message: error.to_string() },
         }
     }
+}
+
+/// What a step comes to that was `taken` or not: the row of its history, or whether it was taken before.
+async fn came_of(
+    step: &Step,
+    row: HistoryRow,
+    taken: bool,
+    connection: &mut SqliteConnection,
+    told: &mut Vec<HistoryRow>,
+) -> sqlx::Result<Result<Applied, WriteError>> {
+    let job = row.job;
+    if taken {
+        told.push(row);
+        return Ok(Ok(Applied::Done));
+    }
+    let (found, there) = steps::found(connection, job, step).await?;
+    Ok(if there { Ok(Applied::Done) } else { Err(WriteError::Conflict { job, what: step.name(), found }) })
 }
 
 impl Store {

@@ -156,6 +156,25 @@ async fn the_steps_of_small_files_written_together_are_as_if_one_after_the_other
     }
 }
 
+#[tokio::test]
+async fn a_file_that_makes_room_for_its_twin_is_written_in_the_same_commit() {
+    let fixture = Fixture::new().await;
+    let (mut one, two) = (fixture.queued("a/x").await, fixture.queued("b/x").await);
+    fixture.take(&mut one, Step::SentWhole { session: whole("upload_1"), md5: None }).await;
+    let (writer, _task) = spawn_writer(&fixture.store);
+    writer.flush().await.unwrap();
+    let commits = async || -> i64 {
+        sqlx::query_scalar("SELECT last FROM batches").fetch_one(&fixture.store.reader).await.unwrap()
+    };
+    let before = commits().await;
+    let stored = Step::Stored { file: FileId("file-1".into()), expires_at: None };
+    let stored = writer.ask(step(one.id, State::Completing, stored));
+    let sent = Step::SentWhole { session: whole("upload_2"), md5: None };
+    let sent = writer.ask(step(two.id, State::Queued, sent));
+    assert_eq!((stored.await, sent.await), (Ok(Applied::Done), Ok(Applied::Done)));
+    assert_eq!(commits().await - before, 1);
+}
+
 fn session_of_two(number: i64) -> Session {
     let mut session = whole(&format!("upload_{number}"));
     session.parts.extend(whole("other").parts);
