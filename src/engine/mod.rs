@@ -201,7 +201,7 @@ impl Engine {
         let mut moved = tokio::time::interval(MOVED_EVERY);
         moved.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut messages, mut intake, finish) =
-            (Vec::new(), self.parts.hints.idle(), self.parts.finish.clone());
+            (Vec::new(), self.parts.hints.idle_changes(), self.parts.finish.clone());
         loop {
             let now = self.parts.clock.now();
             if let Some(since) = self.stopping {
@@ -231,6 +231,7 @@ impl Engine {
             tokio::select! {
                 1.. = self.messages.recv_many(&mut messages, TOGETHER) => {
                     // Whoever can run now may have something as well, and the board's look at all that is under way is for all of them.
+                    self.here.at(Await::Board);
                     tokio::task::yield_now().await;
                     while messages.len() < TOGETHER
                         && let Ok(more) = self.messages.try_recv()
@@ -260,7 +261,7 @@ impl Engine {
                 }
                 // A run for what was there may be over.
                 Ok(()) = intake.changed(), if self.parts.once.is_some() => {}
-                () = finish.idle(), if self.parts.once.is_some() => {}
+                () = finish.became_idle(), if self.parts.once.is_some() => {}
                 _ = moved.tick(), if self.parts.board.slots().0 > 0 => {
                     let operations = self.parts.operations.moved();
                     let reading = self.parts.operations.vitals().waiting_for(Await::Reading);

@@ -104,7 +104,7 @@ impl Finish {
     }
 
     /// Waits until that may have become so. For one who waits.
-    pub(super) async fn idle(&self) {
+    pub(super) async fn became_idle(&self) {
         self.idle.notified().await;
     }
 

@@ -70,7 +70,7 @@ impl Hints {
     }
 
     /// Tells when that may have changed.
-    pub(in crate::engine) fn idle(&self) -> Idle {
+    pub(in crate::engine) fn idle_changes(&self) -> Idle {
         self.idle.clone()
     }
 
