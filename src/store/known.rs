@@ -48,7 +48,8 @@ pub struct Present {
 }
 
 /// Files asked about in one statement: some 50 µs of each go to the way to SQLite's thread and back.
-const CHUNK: usize = 500;
+/// As many as a scan has in a batch.
+const CHUNK: usize = 512;
 
 impl Store {
     /// Drops the files whose row has the same fingerprint; says of the others what is known. Keeps the order.

@@ -1,6 +1,6 @@
 //! An open Upload in the store: its row and those of its Parts.
 
-use sqlx::{QueryBuilder, Row, SqliteConnection};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use crate::model::answer::{PartId, UploadId};
 use crate::model::digest::Algorithm;
@@ -74,55 +74,84 @@ pub(super) async fn insert(
     boot: &BootId,
     opened: &[(JobId, i64, &Session, Now)],
 ) -> sqlx::Result<()> {
-    for some in opened.chunks(values::MOST) {
-        let mut uploads = QueryBuilder::new(
-            "-- insert_uploads\n\
-             INSERT INTO uploads (job, number, upload_id, echoed_name, server_created_at, boot_id, deadline_boot, \
-             deadline_wall, opened_at) SELECT * FROM (",
-        );
-        values::push(&mut uploads, some.iter(), 9, |values, (job, number, session, now)| {
-            let saved = SavedDeadline::of(session.deadline, *now, boot);
-            values
-                .push_bind(job.0)
-                .push_bind(*number)
-                .push_bind(session.upload.0.clone())
-                .push_bind(session.echoed_name.clone())
-                .push_bind(session.server_created_at)
-                .push_bind(saved.boot.0)
-                .push_bind(saved.boot_time.map(|at| at.0))
-                .push_bind(saved.wall.map(|at| at.0))
-                .push_bind(saved.opened.0);
-        });
-        uploads.push(") WHERE column1 IS NOT NULL");
-        uploads.build().persistent(true).execute(&mut *connection).await?;
-    }
-    let mut parts = Vec::new();
-    for (job, number, session, now) in opened {
-        parts.extend(session.parts.iter().enumerate().map(|(place, part)| (job, number, now, place, part)));
-    }
-    for some in parts.chunks(PARTS_CHUNK) {
-        let mut insert = QueryBuilder::new(
-            "-- insert_parts\n\
-             INSERT INTO parts (job, upload, idx, start, length, part_id, digest, xxh3, stored_at) SELECT * FROM (",
-        );
-        values::push(&mut insert, some.iter(), 9, |values, (job, number, now, place, part)| {
-            let stored = part.stored.as_ref();
-            values
-                .push_bind(job.0)
-                .push_bind(**number)
-                .push_bind(row::int(*place))
-                .push_bind(row::int(part.range.start))
-                .push_bind(row::int(part.range.end.saturating_sub(part.range.start)))
-                .push_bind(stored.map(|(id, _)| id.0.clone()))
-                .push_bind(stored.and_then(|(_, digest)| row::stored_as(digest, Algorithm::Blake3)))
-                .push_bind(stored.and_then(|(_, digest)| row::stored_as(digest, Algorithm::Xxh3)))
-                .push_bind(stored.map(|_| now.wall.0));
-        });
-        insert.push(") WHERE column1 IS NOT NULL");
-        // Plans of large files differ in length and would only fill the cache.
-        insert.build().persistent(some.len() <= values::MOST).execute(&mut *connection).await?;
+    for opened in opened.chunks(values::MOST) {
+        let mut parts = Vec::new();
+        for (job, number, session, now) in opened {
+            let its = session.parts.iter().enumerate();
+            parts.extend(its.map(|(place, part)| Planned {
+                job: *job,
+                number: *number,
+                place,
+                part,
+                now: *now,
+            }));
+        }
+        let (first, rest) = parts.split_at(parts.len().min(PARTS_CHUNK));
+        let mut insert = QueryBuilder::new("-- insert_uploads\n");
+        push_uploads(&mut insert, boot, opened);
+        // In the same call: those of small files are many.
+        if !first.is_empty() {
+            push_parts(insert.push("; "), first);
+        }
+        // Plans of large files differ in length and would only fill the cache of statements.
+        insert.build().persistent(first.len() <= values::MOST).execute(&mut *connection).await?;
+        for some in rest.chunks(PARTS_CHUNK) {
+            let mut insert = QueryBuilder::new("-- insert_parts\n");
+            push_parts(&mut insert, some);
+            insert.build().persistent(false).execute(&mut *connection).await?;
+        }
     }
     Ok(())
+}
+
+fn push_uploads(insert: &mut QueryBuilder<Sqlite>, boot: &BootId, opened: &[(JobId, i64, &Session, Now)]) {
+    insert.push(
+        "INSERT INTO uploads (job, number, upload_id, echoed_name, server_created_at, boot_id, deadline_boot, \
+         deadline_wall, opened_at) SELECT * FROM (",
+    );
+    values::push(insert, opened.iter(), 9, |values, (job, number, session, now)| {
+        let saved = SavedDeadline::of(session.deadline, *now, boot);
+        values
+            .push_bind(job.0)
+            .push_bind(*number)
+            .push_bind(session.upload.0.clone())
+            .push_bind(session.echoed_name.clone())
+            .push_bind(session.server_created_at)
+            .push_bind(saved.boot.0)
+            .push_bind(saved.boot_time.map(|at| at.0))
+            .push_bind(saved.wall.map(|at| at.0))
+            .push_bind(saved.opened.0);
+    });
+    insert.push(") WHERE column1 IS NOT NULL");
+}
+
+/// A Part of a job's Upload of that number.
+struct Planned<'a> {
+    job: JobId,
+    number: i64,
+    place: usize,
+    part: &'a PlannedPart,
+    now: Now,
+}
+
+fn push_parts(insert: &mut QueryBuilder<Sqlite>, parts: &[Planned<'_>]) {
+    insert.push(
+        "INSERT INTO parts (job, upload, idx, start, length, part_id, digest, xxh3, stored_at) SELECT * FROM (",
+    );
+    values::push(insert, parts.iter(), 9, |values, Planned { job, number, place, part, now }| {
+        let stored = part.stored.as_ref();
+        values
+            .push_bind(job.0)
+            .push_bind(*number)
+            .push_bind(row::int(*place))
+            .push_bind(row::int(part.range.start))
+            .push_bind(row::int(part.range.end.saturating_sub(part.range.start)))
+            .push_bind(stored.map(|(id, _)| id.0.clone()))
+            .push_bind(stored.and_then(|(_, digest)| row::stored_as(digest, Algorithm::Blake3)))
+            .push_bind(stored.and_then(|(_, digest)| row::stored_as(digest, Algorithm::Xxh3)))
+            .push_bind(stored.map(|_| now.wall.0));
+    });
+    insert.push(") WHERE column1 IS NOT NULL");
 }
 
 impl Taking<'_> {

@@ -127,20 +127,17 @@ pub(super) async fn stored(
              due_at = NULL, error_code = NULL, error_message = NULL, error_status = NULL, error_request_id = NULL \
              FROM these WHERE id = these.job AND jobs.stage = these.stage RETURNING id, uploads",
         );
-        let numbers = numbers(connection, update).await?;
-        let mut close = QueryBuilder::new("-- completed\nWITH these (job, at, number) AS (");
-        let ended: Vec<_> = some
-            .iter()
-            .filter_map(|stored| Some((stored.job, stored.now, *numbers.get(&stored.job)?)))
-            .collect();
-        values::push(&mut close, ended.iter(), 3, |values, (job, now, number)| {
-            values.push_bind(job.0).push_bind(now.wall.0).push_bind(*number);
+        // In the same call the Uploads of those that are so now; one that was so before has none that is open.
+        update.push("; WITH these (job, at, file) AS (");
+        values::push(&mut update, some.iter(), 3, |values, stored| {
+            values.push_bind(stored.job.0).push_bind(stored.now.wall.0).push_bind(stored.file.0.clone());
         });
-        close.push(
-            ") UPDATE uploads SET ended_at = these.at, end_reason = 'completed' FROM these \
-             WHERE uploads.job = these.job AND uploads.number = these.number AND ended_at IS NULL",
+        update.push(
+            ") UPDATE uploads SET ended_at = these.at, end_reason = 'completed' FROM these JOIN jobs ON jobs.id = these.job \
+             WHERE jobs.stage = 'stored' AND jobs.file_id = these.file AND uploads.job = jobs.id \
+             AND uploads.number = jobs.uploads AND uploads.ended_at IS NULL",
         );
-        close.build().persistent(true).execute(&mut *connection).await?;
+        let numbers = numbers(connection, update).await?;
         taken.extend(numbers.into_keys());
     }
     Ok(taken)
