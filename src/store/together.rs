@@ -81,16 +81,7 @@ pub(super) async fn sent_whole(
 ) -> sqlx::Result<HashSet<JobId>> {
     let mut taken = HashSet::with_capacity(sent.len());
     for some in sent.chunks(values::MOST) {
-        let mut update = QueryBuilder::new("-- sent_whole\nWITH these (job, md5) AS (");
-        values::push(&mut update, some.iter(), 2, |values, sent| {
-            values.push_bind(sent.job.0).push_bind(sent.md5.map(str::to_owned));
-        });
-        update.push(
-            ") UPDATE jobs SET stage = 'completing', uploads = uploads + 1, md5 = these.md5, attempts = 0, \
-             failing_since = NULL, due_at = NULL, error_code = NULL, error_message = NULL, error_status = NULL, \
-             error_request_id = NULL FROM these WHERE id = these.job AND stage = 'queued' RETURNING id, uploads",
-        );
-        let numbers = numbers(connection, update).await?;
+        let numbers = numbers(connection, update_sent(some)).await?;
         let number = |sent: &Sent<'_>| numbers.get(&sent.job).copied();
         let opened: Vec<_> =
             some.iter().filter_map(|sent| Some((sent.job, number(sent)?, sent.session, sent.now))).collect();
@@ -108,18 +99,39 @@ pub(super) async fn stored(
 ) -> sqlx::Result<HashSet<JobId>> {
     let mut taken = HashSet::with_capacity(stored.len());
     for some in stored.chunks(values::MOST) {
-        let mut update =
-            QueryBuilder::new("-- stored\nWITH these (job, at, stage, file, expires, finish) AS (");
-        values::push(&mut update, some.iter(), 6, |values, stored| {
-            values
-                .push_bind(stored.job.0)
-                .push_bind(stored.now.wall.0)
-                .push_bind(stored.from.as_str())
-                .push_bind(stored.file.0.clone())
-                .push_bind(stored.expires_at.map(|seconds| seconds.saturating_mul(1000)))
-                .push_bind(row::finish_state(stored.finish));
-        });
-        update.push(
+        let numbers = numbers(connection, update_stored(some)).await?;
+        taken.extend(numbers.into_keys());
+    }
+    Ok(taken)
+}
+
+/// Takes the step of those that are queued.
+fn update_sent(some: &[Sent<'_>]) -> QueryBuilder<Sqlite> {
+    let mut update = QueryBuilder::new("-- sent_whole\nWITH these (job, md5) AS (");
+    values::push(&mut update, some.iter(), 2, |values, sent| {
+        values.push_bind(sent.job.0).push_bind(sent.md5.map(str::to_owned));
+    });
+    update.push(
+            ") UPDATE jobs SET stage = 'completing', uploads = uploads + 1, md5 = these.md5, attempts = 0, \
+             failing_since = NULL, due_at = NULL, error_code = NULL, error_message = NULL, error_status = NULL, \
+             error_request_id = NULL FROM these WHERE id = these.job AND stage = 'queued' RETURNING id, uploads",
+        );
+    update
+}
+
+/// Takes the step of those that are where they are said to be, and ends their Uploads.
+fn update_stored(some: &[Stored<'_>]) -> QueryBuilder<Sqlite> {
+    let mut update = QueryBuilder::new("-- stored\nWITH these (job, at, stage, file, expires, finish) AS (");
+    values::push(&mut update, some.iter(), 6, |values, stored| {
+        values
+            .push_bind(stored.job.0)
+            .push_bind(stored.now.wall.0)
+            .push_bind(stored.from.as_str())
+            .push_bind(stored.file.0.clone())
+            .push_bind(stored.expires_at.map(|seconds| seconds.saturating_mul(1000)))
+            .push_bind(row::finish_state(stored.finish));
+    });
+    update.push(
             ") UPDATE jobs SET stage = 'stored', file_id = these.file, file_expires_at = these.expires, \
              stored_at = these.at, ended_at = these.at, finish_state = these.finish, \
              finish_step = iif(these.finish = 'pending', 'source', NULL), finish_tries = 0, finish_due = 0, \
@@ -127,20 +139,18 @@ pub(super) async fn stored(
              due_at = NULL, error_code = NULL, error_message = NULL, error_status = NULL, error_request_id = NULL \
              FROM these WHERE id = these.job AND jobs.stage = these.stage RETURNING id, uploads",
         );
-        // In the same call the Uploads of those that are so now; one that was so before has none that is open.
-        update.push("; WITH these (job, at, file) AS (");
-        values::push(&mut update, some.iter(), 3, |values, stored| {
-            values.push_bind(stored.job.0).push_bind(stored.now.wall.0).push_bind(stored.file.0.clone());
-        });
-        update.push(
-            ") UPDATE uploads SET ended_at = these.at, end_reason = 'completed' FROM these JOIN jobs ON jobs.id = these.job \
-             WHERE jobs.stage = 'stored' AND jobs.file_id = these.file AND uploads.job = jobs.id \
-             AND uploads.number = jobs.uploads AND uploads.ended_at IS NULL",
-        );
-        let numbers = numbers(connection, update).await?;
-        taken.extend(numbers.into_keys());
-    }
-    Ok(taken)
+    // In the same call the Uploads of those that are so now; one that was so before has none that is open. No join with jobs: with many
+    // rows SQLite would go through all that were ever stored.
+    update.push("; WITH these (job, at, file) AS (");
+    values::push(&mut update, some.iter(), 3, |values, stored| {
+        values.push_bind(stored.job.0).push_bind(stored.now.wall.0).push_bind(stored.file.0.clone());
+    });
+    update.push(
+        ") UPDATE uploads SET ended_at = these.at, end_reason = 'completed' FROM these \
+             WHERE uploads.job = these.job AND uploads.ended_at IS NULL AND uploads.number = \
+             (SELECT uploads FROM jobs WHERE id = these.job AND stage = 'stored' AND file_id = these.file)",
+    );
+    update
 }
 
 /// What `update` returns: each job that it changed, and the number of its Upload.
@@ -150,4 +160,58 @@ async fn numbers(
 ) -> sqlx::Result<HashMap<JobId, i64>> {
     let rows = update.build().persistent(true).fetch_all(&mut *connection).await?;
     rows.iter().map(|row| Ok((JobId(row.try_get("id")?), row.try_get("uploads")?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::time::{Boot, Wall};
+    use crate::store::{BootId, Store};
+
+    /// What is found by anything else than its key is sought among all that the ledger ever had.
+    #[tokio::test]
+    async fn each_row_is_found_by_its_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, _lock) = Store::open(directory.path(), BootId("a".into())).await.unwrap();
+        let now = Now { wall: Wall(1), boot: Boot(1) };
+        let file = FileId("file-1".into());
+        let stored = || Stored {
+            job: JobId(1),
+            from: State::Completing,
+            file: &file,
+            expires_at: None,
+            finish: false,
+            now,
+        };
+        let session = Session {
+            upload: crate::model::answer::UploadId("upload_1".into()),
+            echoed_name: String::new(),
+            server_created_at: 0,
+            deadline: crate::model::job::Deadline::Unknown,
+            parts: Vec::new(),
+        };
+        let sent = || Sent { job: JobId(1), session: &session, md5: None, now };
+        for count in [1, 4, 16, values::MOST] {
+            let (sent, stored): (Vec<_>, Vec<_>) = (0..count).map(|_| (sent(), stored())).unzip();
+            let texts = [update_sent(&sent).into_string(), update_stored(&stored).into_string()];
+            for statement in texts.iter().flat_map(|text| text.split("; ")) {
+                let plan = format!("EXPLAIN QUERY PLAN {}", statement.rsplit('\n').next().unwrap());
+                let rows = sqlx::query(sqlx::AssertSqlSafe(plan)).fetch_all(&store.reader).await.unwrap();
+                let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+                let of_tables = steps.iter().filter(|step| step.contains("jobs") || step.contains("uploads"));
+                let of_tables: Vec<_> = of_tables.collect();
+                assert!(!of_tables.is_empty(), "{steps:?}");
+                for step in of_tables {
+                    let by_key = [
+                        "jobs USING INTEGER PRIMARY KEY (rowid=?)",
+                        "uploads USING PRIMARY KEY (job=? AND number=?)",
+                    ];
+                    assert!(
+                        by_key.iter().any(|key| step == &format!("SEARCH {key}")),
+                        "{statement}: {steps:?}"
+                    );
+                }
+            }
+        }
+    }
 }
