@@ -24,6 +24,7 @@ pub mod intake;
 mod journal;
 pub mod live;
 pub mod metrics;
+mod near;
 pub mod operations;
 mod rates;
 pub mod requests;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::abreast::Abreast;
 use super::metrics::{self, Metrics};
+use super::near::NearFolders;
 use super::vitals::{self, Vitals};
 use super::{Message, errands, examine, search};
 use crate::api::{Client, NewUpload};
@@ -29,7 +30,6 @@ use crate::model::digest::{Algorithm, Digest};
 use crate::model::failure::{Facts, Failure, SourceFailure};
 use crate::model::job::{AccountName, FolderId, JobId, Subject};
 use crate::model::settle::Observation;
-use crate::model::time::Boot;
 use crate::model::watchdog::Await;
 use crate::source::{Receipt, Source, Still};
 use crate::store::{Store, Writer};
@@ -43,8 +43,7 @@ pub struct Operations {
     folders: HashMap<FolderId, PathBuf>,
     /// Device and inode of each folder's directory when the service started.
     roots: HashMap<FolderId, (u64, u64)>,
-    /// What is known of each folder since a file of it was opened by who may wait.
-    nearness: Mutex<HashMap<FolderId, Nearness>>,
+    near: NearFolders,
     /// Which symbolic links in a folder are followed; none in those that are not here.
     links: HashMap<FolderId, Links>,
     /// The folders whose files may share the File of another one with the same bytes.
@@ -70,27 +69,6 @@ struct UnderWay {
     abort: CancellationToken,
 }
 
-/// Whether the files of a folder can be opened without a wait.
-#[derive(Clone, Copy, Debug)]
-struct Nearness {
-    /// On which file system it lies.
-    kind: FolderKind,
-    /// Not before this, since it took long.
-    from: Boot,
-}
-
-impl Nearness {
-    fn identity(&self) -> (u64, u64) {
-        (self.kind.root.device, self.kind.root.identity.inode)
-    }
-}
-
-/// An open that takes longer waits for somebody: a virus scanner, which is asked before each, or a disk.
-const SLOW: Duration = Duration::from_millis(20);
-
-/// For so long all files of a folder are opened on another thread after one was slow.
-const SLOW_FOR: Duration = Duration::from_secs(300);
-
 type Performed = Result<(Done, Option<Facts>), Failure>;
 
 impl Operations {
@@ -107,7 +85,7 @@ impl Operations {
             clients,
             folders,
             roots,
-            nearness: Mutex::default(),
+            near: NearFolders::default(),
             links: HashMap::new(),
             sharing: HashSet::new(),
             clock,
@@ -166,7 +144,7 @@ impl Operations {
         let progress = Arc::new(AtomicU64::new(0));
         let is_part = matches!(grant.work, Work::Part { .. });
         let one = UnderWay { job: grant.job, is_part, progress: progress.clone(), abort: abort.clone() };
-        lock(&self.under_way).insert(grant.id, one);
+        self.lock().insert(grant.id, one);
         let operations = self.clone();
         let began = self.clock.now().boot;
         let whereabouts = self.vitals.enter_operation(&grant);
@@ -192,7 +170,7 @@ impl Operations {
                 Some(Err(error)) => (Ok(Done::Panicked(panic_text(error))), None),
                 None => (Err(Failure::Transport { message: "interrupted".into() }), None),
             };
-            lock(&operations.under_way).remove(&id);
+            operations.lock().remove(&id);
             let took = operations.clock.now().boot.since(began);
             let outcome = Outcome { result, facts, took, interrupted };
             operations.metrics.operation(name, &outcome);
@@ -203,7 +181,7 @@ impl Operations {
 
     /// Ends an operation soon.
     pub fn abort(&self, id: OperationId) {
-        if let Some(one) = lock(&self.under_way).get(&id) {
+        if let Some(one) = self.lock().get(&id) {
             one.abort.cancel();
         }
     }
@@ -211,7 +189,7 @@ impl Operations {
     /// Bytes of each job's Parts that are on their way.
     pub fn in_flight(&self) -> HashMap<JobId, u64> {
         let mut sum = HashMap::new();
-        for one in lock(&self.under_way).values() {
+        for one in self.lock().values() {
             if let Some(job) = one.job {
                 *sum.entry(job).or_default() += one.progress.load(std::sync::atomic::Ordering::Relaxed);
             }
@@ -221,9 +199,13 @@ impl Operations {
 
     /// Bytes of each Part under way that were handed to its connection so far.
     pub fn moved(&self) -> Vec<(OperationId, u64)> {
-        let under_way = lock(&self.under_way);
+        let under_way = self.lock();
         let moved = under_way.iter().filter(|(_, one)| one.is_part);
         moved.map(|(id, one)| (*id, one.progress.load(std::sync::atomic::Ordering::Relaxed))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<OperationId, UnderWay>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn perform(&self, grant: &Grant, progress: Arc<AtomicU64>) -> Performed {
@@ -409,7 +391,7 @@ impl Operations {
     async fn open_far(&self, subject: &Subject, root: PathBuf) -> Result<Source, Failure> {
         let links = self.links_of(subject.folder);
         let (path, root_known) = (subject.path.clone(), self.roots.get(&subject.folder).copied());
-        let known = lock(&self.nearness).get(&subject.folder).map(Nearness::identity);
+        let known = self.near.identity(subject.folder);
         let opened = spawn_blocking(move || match Source::open_beneath(&root, &path, links) {
             // An empty mount point says nothing of the files of what was mounted there.
             Err(SourceFailure::Missing) if identity(&root) != root_known => {
@@ -424,30 +406,22 @@ impl Operations {
         });
         let (source, learnt) = flatten(opened.await)?;
         if let Some(kind) = learnt {
-            lock(&self.nearness).insert(subject.folder, Nearness { kind, from: Boot(i64::MIN) });
+            self.near.learn(subject.folder, kind);
         }
         Ok(source)
     }
 
-    /// Does something in the folder on this thread, if that waits for nothing; none: it is to be done where one may wait. The change to
-    /// another thread and back takes a seventh of the time of small files (docs/decisions/throughput.md).
+    /// As [`NearFolders::within`]; where links are followed nothing is near, since they may lead to another disk.
     fn near<T>(
         &self,
         folder: FolderId,
         root: &Path,
         what: impl FnOnce(&Near, &FolderKind) -> Option<T>,
     ) -> Option<T> {
-        let began = self.clock.now().boot;
-        let known = lock(&self.nearness).get(&folder).copied()?;
-        if !known.kind.is_near() || began < known.from || self.links_of(folder) != Links::None {
+        if self.links_of(folder) != Links::None {
             return None;
         }
-        let done = what(&Near::root(root, known.identity())?, &known.kind);
-        let now = self.clock.now().boot;
-        if now.since(began) >= SLOW {
-            lock(&self.nearness).insert(folder, Nearness { from: now + SLOW_FOR, ..known });
-        }
-        done
+        self.near.within(folder, root, &self.clock, what)
     }
 }
 
@@ -502,10 +476,6 @@ fn job_of(grant: &Grant) -> Result<JobId, Failure> {
 /// The store takes nothing more, since the service ends: as if nothing had been asked.
 pub(super) fn ending() -> Failure {
     Failure::Connect { message: "the service ends".into() }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn identity(root: &Path) -> Option<(u64, u64)> {
