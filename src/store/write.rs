@@ -15,8 +15,7 @@ use super::finish::{self, Progress};
 use super::history::{self, Context, HistoryRow};
 use super::spool::Spooled;
 use super::steps::{self, Taking};
-use super::together;
-use super::{Store, folders, requests, row, servers};
+use super::{Store, folders, requests, row, servers, together};
 
 /// One change of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
