@@ -1,4 +1,5 @@
-//! One step, one method, one guarded statement: the row changes only if the job is where the caller believes it is.
+//! One step, one method, one guarded statement: the row changes only if the job is where the caller believes it is. The
+//! two steps of small files are in `together`, since many of them share a statement.
 
 use sqlx::{Row, SqliteConnection};
 

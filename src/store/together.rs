@@ -112,10 +112,10 @@ fn update_sent(some: &[Sent<'_>]) -> QueryBuilder<Sqlite> {
         values.push_bind(sent.job.0).push_bind(sent.md5.map(str::to_owned));
     });
     update.push(
-            ") UPDATE jobs SET stage = 'completing', uploads = uploads + 1, md5 = these.md5, attempts = 0, \
-             failing_since = NULL, due_at = NULL, error_code = NULL, error_message = NULL, error_status = NULL, \
-             error_request_id = NULL FROM these WHERE id = these.job AND stage = 'queued' RETURNING id, uploads",
-        );
+        ") UPDATE jobs SET stage = 'completing', uploads = uploads + 1, md5 = these.md5, attempts = 0, \
+         failing_since = NULL, due_at = NULL, error_code = NULL, error_message = NULL, error_status = NULL, \
+         error_request_id = NULL FROM these WHERE id = these.job AND stage = 'queued' RETURNING id, uploads",
+    );
     update
 }
 
@@ -132,13 +132,13 @@ fn update_stored(some: &[Stored<'_>]) -> QueryBuilder<Sqlite> {
             .push_bind(row::finish_state(stored.finish));
     });
     update.push(
-            ") UPDATE jobs SET stage = 'stored', file_id = these.file, file_expires_at = these.expires, \
-             stored_at = these.at, ended_at = these.at, finish_state = these.finish, \
-             finish_step = iif(these.finish = 'pending', 'source', NULL), finish_tries = 0, finish_due = 0, \
-             finish_error = NULL, finish_failed = NULL, candidates = NULL, attempts = 0, failing_since = NULL, \
-             due_at = NULL, error_code = NULL, error_message = NULL, error_status = NULL, error_request_id = NULL \
-             FROM these WHERE id = these.job AND jobs.stage = these.stage RETURNING id, uploads",
-        );
+        ") UPDATE jobs SET stage = 'stored', file_id = these.file, file_expires_at = these.expires, \
+         stored_at = these.at, ended_at = these.at, finish_state = these.finish, \
+         finish_step = iif(these.finish = 'pending', 'source', NULL), finish_tries = 0, finish_due = 0, \
+         finish_error = NULL, finish_failed = NULL, candidates = NULL, attempts = 0, failing_since = NULL, \
+         due_at = NULL, error_code = NULL, error_message = NULL, error_status = NULL, error_request_id = NULL \
+         FROM these WHERE id = these.job AND jobs.stage = these.stage RETURNING id, uploads",
+    );
     // In the same call the Uploads of those that are so now; one that was so before has none that is open. No join with jobs: with many
     // rows SQLite would go through all that were ever stored.
     update.push("; WITH these (job, at, file) AS (");
@@ -147,8 +147,8 @@ fn update_stored(some: &[Stored<'_>]) -> QueryBuilder<Sqlite> {
     });
     update.push(
         ") UPDATE uploads SET ended_at = these.at, end_reason = 'completed' FROM these \
-             WHERE uploads.job = these.job AND uploads.ended_at IS NULL AND uploads.number = \
-             (SELECT uploads FROM jobs WHERE id = these.job AND stage = 'stored' AND file_id = these.file)",
+         WHERE uploads.job = these.job AND uploads.ended_at IS NULL AND uploads.number = \
+         (SELECT uploads FROM jobs WHERE id = these.job AND stage = 'stored' AND file_id = these.file)",
     );
     update
 }
